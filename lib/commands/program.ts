@@ -1,0 +1,219 @@
+/**
+ * The command line: verbs, options, help. Effects: those of the verb that is called, whose module is loaded only then.
+ */
+import { Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
+import { buildInfo, renderBuildInfo } from "../build_info.ts";
+import { EXIT } from "../errors.ts";
+
+/** A program whose verbs tell how they ended. */
+export interface Program {
+  /** Parses the arguments and runs one verb; gives the exit code. */
+  run(args: readonly string[], signal: AbortSignal): Promise<number>;
+}
+
+const DEFAULT_HOSTS = "hosts.yml";
+
+const EXAMPLES = `
+Examples:
+  mobula push                      install or update all hosts of ./hosts.yml
+  mobula push fleet/hosts.yml --limit web1,256
+                                   only these hosts, by name, id or address
+  mobula verify                    does every host reach every other one?
+  mobula keys generate             a key pair for an admin's WireGuard client
+
+Exit codes: 0 done, 1 some hosts failed, 2 wrong usage or configuration, 3 no host could be reached,
+70 a defect of mobula, 130 interrupted. See "mobula help <verb>" for the options of a verb.`;
+
+/** Builds the whole command line. */
+export function buildProgram(): Program {
+  let code: number = EXIT.ok;
+  let interrupt = new AbortController().signal;
+  const done = (result: number) => void (code = result);
+  const program = new Command("mobula")
+    .description("Turns Linux servers into one encrypted, self-healing layer-2 network.")
+    .version(renderBuildInfo(buildInfo()), "--version", "say which version and build this is")
+    .addHelpText("after", EXAMPLES)
+    .showSuggestionAfterError(true)
+    .exitOverride();
+  addPush(program, () => interrupt, done);
+  addInstall(program, done);
+  addKeys(program, done);
+  addVerify(program, () => interrupt, done);
+  addInternal(program, done);
+  for (const command of program.commands) command.exitOverride();
+  return {
+    async run(args, signal) {
+      interrupt = signal;
+      await program.parseAsync([...args], { from: "user" });
+      return code;
+    },
+  };
+}
+
+type Done = (code: number) => void;
+
+function addPush(program: Command, signal: () => AbortSignal, done: Done): void {
+  program.command("push")
+    .description("install or update all hosts over SSH")
+    .argument(
+      "[hosts.yml]",
+      "the list of hosts; extra_hosts.yml and extra_wires.yml are read beside it",
+      DEFAULT_HOSTS,
+    )
+    .addOption(limitOption())
+    .addOption(parallelOption())
+    .option("--no-reboot", "do not reboot newly installed hosts")
+    .option("--keep-keys", "keep the WireGuard keys the hosts have", false)
+    .option(
+      "--reinstall",
+      "install again on every host and reboot; repairs an interrupted installation",
+      false,
+    )
+    .addOption(sshConfigOption())
+    .addOption(acceptOption())
+    .addOption(new Option("--executable <file>", "put this file on the hosts").hideHelp())
+    .addOption(verboseOption())
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      examples([
+        "mobula push",
+        "mobula push --limit web1,198.51.100.3 --keep-keys",
+        "mobula push --reinstall --no-reboot staging/hosts.yml",
+      ]),
+    )
+    .action(async (hostsPath, options) => {
+      const { pushCommand } = await import("./push.ts");
+      done(await pushCommand({ hostsPath, signal: signal(), ...options }));
+    });
+}
+
+function addInstall(program: Command, done: Done): void {
+  program.command("install")
+    .description("install this very host, without a deployer")
+    .argument("[directory]", "holds hosts.yml, the files beside it and wireguard_pubkeys.yml", ".")
+    .requiredOption("--local", "on this host; there is no other way to install than push")
+    .option(
+      "--host-id <id>",
+      "which host of hosts.yml this is, where neither address nor name tell",
+      positive,
+    )
+    .option("--reinstall", "install again; repairs an interrupted installation", false)
+    .addOption(verboseOption())
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      examples(["mobula install --local", "mobula install --local /root/fleet --host-id 3"]),
+    )
+    .action(async (directory, options) => {
+      const { installCommand } = await import("./install.ts");
+      done(await installCommand({ directory, ...options }));
+    });
+}
+
+function addKeys(program: Command, done: Done): void {
+  const keys = program.command("keys")
+    .description("list the hosts' WireGuard keys, or make a pair")
+    .argument("[hosts.yml]", "the list of hosts", DEFAULT_HOSTS)
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      examples(["mobula keys", "mobula keys --json fleet/hosts.yml", "mobula keys generate"]),
+    )
+    .action(async (hostsPath, { json }) => {
+      const { listKeys } = await import("./keys.ts");
+      done(await listKeys(hostsPath, { json }));
+    });
+  keys.command("generate")
+    .description(
+      "print a new key pair, for a client in extra_wires.yml or to pin a host's; needs no WireGuard",
+    )
+    .addOption(jsonOption())
+    .addHelpText("after", examples(["mobula keys generate", "mobula keys generate --json"]))
+    .exitOverride()
+    .action(async (_options, command) => {
+      const { printKeyPair } = await import("./keys.ts");
+      done(await printKeyPair({ json: Boolean(command.optsWithGlobals().json) }));
+    });
+}
+
+function addVerify(program: Command, signal: () => AbortSignal, done: Done): void {
+  program.command("verify")
+    .description("let every host reach every other one and resolve all names")
+    .argument("[hosts.yml]", "the list of hosts", DEFAULT_HOSTS)
+    .option("--wait <seconds>", "ask again for what does not answer, so long", seconds, 10)
+    .addOption(limitOption())
+    .addOption(parallelOption())
+    .addOption(sshConfigOption())
+    .addOption(acceptOption())
+    .addOption(verboseOption())
+    .addOption(jsonOption())
+    .addHelpText("after", examples(["mobula verify", "mobula verify --wait 60 --json fleet/hosts.yml"]))
+    .action(async (hostsPath, options) => {
+      const { verifyCommand } = await import("./verify.ts");
+      done(await verifyCommand({ hostsPath, signal: signal(), ...options }));
+    });
+}
+
+/** What systemd and the deployer call on a host. */
+function addInternal(program: Command, done: Done): void {
+  program.command("up", { hidden: true })
+    .description("bring up the network of the current generation (run by systemd)")
+    .action(async () => {
+      const { upCommand } = await import("./up.ts");
+      done(await upCommand());
+    });
+  program.command("host", { hidden: true })
+    .description("do one thing a deployer asks for; the request comes as JSON on standard input")
+    .argument("<verb>")
+    .action(async (verb) => {
+      const { serveHostVerb } = await import("../host/serve.ts");
+      const { writeLine } = await import("../ui/terminal.ts");
+      const stdin = await new Response(Deno.stdin.readable).text();
+      done(await serveHostVerb(verb, stdin, writeLine));
+    });
+}
+
+function limitOption() {
+  return new Option("--limit <hosts>", "only these hosts: names, ids or addresses, separated by commas")
+    .argParser((text) => text.split(",").map((word) => word.trim()).filter((word) => word !== ""))
+    .default([] as string[], "all");
+}
+
+function parallelOption() {
+  return new Option("--parallel <n>", "hosts at a time").argParser(positive).default(20);
+}
+
+function sshConfigOption() {
+  return new Option("--ssh-config <file>", "ssh's configuration file, instead of ~/.ssh/config");
+}
+
+function acceptOption() {
+  return new Option(
+    "--accept-new-host-keys",
+    "trust SSH host keys that are not known yet; never changed ones",
+  )
+    .default(false);
+}
+
+function verboseOption() {
+  return new Option("--verbose", "tell every step").default(false);
+}
+
+function jsonOption() {
+  return new Option("--json", "one JSON document on standard output, nothing else").default(false);
+}
+
+function positive(text: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError("Expected a whole number from 1.");
+  return Number(text);
+}
+
+function seconds(text: string): number {
+  if (!/^\d{1,5}$/.test(text)) throw new InvalidArgumentError("Expected a whole number of seconds.");
+  return Number(text);
+}
+
+function examples(lines: readonly string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  ${line}`).join("\n")}`;
+}

@@ -1,0 +1,147 @@
+/**
+ * Asks the executable on a host to do something and understands its answer. Effects: through the connection it is given.
+ */
+import { z } from "zod";
+import { HostError, TransportError } from "../errors.ts";
+import type * as protocol from "../host/protocol.ts";
+import type { Output } from "../step.ts";
+import type { ExecOptions } from "./ssh.ts";
+
+/** Where the executable lies on every host. */
+export const HOST_EXECUTABLE = "/opt/mobula/bin/mobula";
+
+/** Verb → its request and its result. */
+export interface HostVerbs {
+  prepare: [protocol.PrepareRequest, protocol.PrepareResult];
+  stage: [protocol.StageRequest, protocol.StageResult];
+  activate: [protocol.ActivateRequest, protocol.ActivateResult];
+  status: [Record<string, never>, protocol.StatusResult];
+  probe: [protocol.ProbeRequest, protocol.ProbeResult];
+  confirm: [Record<string, never>, protocol.ConfirmResult];
+  reboot: [Record<string, never>, protocol.RebootResult];
+}
+
+const capabilities = z.object({
+  wireguard: z.enum(["kernel", "userspace"]),
+  datapath: z.enum(["system", "netdev"]),
+});
+
+const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } = {
+  prepare: z.object({
+    publicKey: z.string(),
+    capabilities,
+    newlyInstalled: z.boolean(),
+    packagesInstalled: z.array(z.string()),
+    underlayMtu: z.number(),
+  }),
+  stage: z.object({ generation: z.number(), changed: z.boolean(), files: z.array(z.string()) }),
+  activate: z.object({ cutsConnection: z.boolean(), steps: z.array(z.string()) }),
+  status: z.object({
+    generation: z.number(),
+    activation: z.enum(["running", "done", "failed"]),
+    error: z.string().optional(),
+    capabilities,
+    bootId: z.string(),
+  }),
+  probe: z.object({
+    pings: z.array(z.number().nullable()),
+    names: z.array(z.string().nullable()),
+    capabilities,
+    clock: z.number(),
+  }),
+  confirm: z.object({ generation: z.number() }),
+  reboot: z.object({ bootId: z.string() }),
+};
+
+const EVENT = z.discriminatedUnion("event", [
+  z.object({ event: z.literal("step"), title: z.string() }),
+  z.object({ event: z.literal("result"), result: z.unknown() }),
+  z.object({ event: z.literal("error"), kind: z.string(), message: z.string() }),
+]);
+
+/** Milliseconds a verb may take; packages may have to wait for another package manager's lock. */
+const DEADLINES: { readonly [V in keyof HostVerbs]: number } = {
+  prepare: 30 * 60_000,
+  stage: 2 * 60_000,
+  activate: 5 * 60_000,
+  // Asked while the network moves: a connection that has died silently is given up soon.
+  status: 3_000,
+  probe: 2 * 60_000,
+  confirm: 60_000,
+  reboot: 60_000,
+};
+
+/** The part of a connection that is needed here. */
+export interface Executor {
+  exec(argv: readonly string[], options?: ExecOptions): Promise<Output>;
+}
+
+/**
+ * Runs one verb on the host. A HostError says what the host found wrong, a TransportError that the connection died before
+ * the host's answer was there.
+ */
+export async function callHost<V extends keyof HostVerbs>(
+  ssh: Executor,
+  verb: V,
+  request: HostVerbs[V][0],
+  onStep: (title: string) => void = () => {},
+): Promise<HostVerbs[V][1]> {
+  const answer = new Answer(onStep);
+  const deadline = new AbortController();
+  const timer = setTimeout(() => deadline.abort(), DEADLINES[verb]);
+  const { code, stderr } = await ssh.exec([HOST_EXECUTABLE, "host", verb], {
+    stdin: `${JSON.stringify(request)}\n`,
+    onLine: (line) => answer.take(line),
+    signal: deadline.signal,
+  }).catch((error) => {
+    // The host may take its network away right after the answer: an answer that is here counts.
+    if (error instanceof TransportError && (answer.hasResult || answer.error)) {
+      return { code: 255, stderr: "" };
+    }
+    throw error;
+  }).finally(() => clearTimeout(timer));
+  if (answer.error) throw new HostError(answer.error);
+  const result = RESULTS[verb].safeParse(answer.result);
+  if (answer.hasResult && result.success) return result.data;
+  const said = stderr.trim().split("\n").slice(-5).join("\n  ") || answer.noise.slice(-5).join("\n  ");
+  const found = answer.hasResult
+    ? `an answer of another shape (${z.prettifyError(result.error!)})`
+    : `no answer, exit code ${code}`;
+  throw new HostError(`Cannot ${verb} host: ${found}${said ? `:\n  ${said}` : ""}`);
+}
+
+/** Collects the JSON lines of one answer. */
+class Answer {
+  result: unknown;
+  hasResult = false;
+  error: string | undefined;
+  /** Lines that are none of the protocol's. */
+  readonly noise: string[] = [];
+  readonly #onStep: (title: string) => void;
+
+  constructor(onStep: (title: string) => void) {
+    this.#onStep = onStep;
+  }
+
+  take(line: string): void {
+    const event = EVENT.safeParse(parseJson(line));
+    if (!event.success) {
+      this.noise.push(line);
+    } else if (event.data.event === "step") {
+      this.#onStep(event.data.title);
+    } else if (event.data.event === "error") {
+      this.error = event.data.message;
+    } else {
+      this.result = event.data.result;
+      this.hasResult = true;
+    }
+  }
+}
+
+function parseJson(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}

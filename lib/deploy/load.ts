@@ -1,0 +1,76 @@
+/**
+ * The configuration of a push: read at its beginning, `wireguard_pubkeys.yml` written in its course. Effects: reads and writes files
+ * beside `hosts.yml`.
+ */
+import { dirname, join } from "@std/path";
+import { loadFleet, PUBKEYS_FILE } from "../commands/load_fleet.ts";
+import { type HostPublicKey, renderPubkeys } from "../config/pubkeys.ts";
+import type { Fleet } from "../fleet.ts";
+import { limitHosts } from "./limit.ts";
+import { alive, type PushRun } from "./run.ts";
+import { SshRunner } from "./ssh.ts";
+
+/** Fills in the fleet and one runner per host of this push. */
+export async function loadRun(push: PushRun): Promise<void> {
+  const { hostsPath, limit, sshConfig, acceptNewHostKeys } = push.options;
+  const { fleet, pubkeys } = await loadFleet(hostsPath);
+  push.fleet = fleet;
+  push.pubkeys = pubkeys;
+  const ssh = { controlDirectory: push.directory, configFile: sshConfig, acceptNewHostKeys };
+  push.hosts = limitHosts(fleet.hosts, limit).map((host) => ({
+    host,
+    ssh: new SshRunner(host.hostname, host.ssh, ssh),
+    seconds: new Map(),
+    notes: [],
+  }));
+}
+
+/** Takes over the keys of the prepared hosts, keeps those of the others, and writes the file if it changes. */
+export async function writeRunPubkeys(push: PushRun): Promise<void> {
+  const fresh = new Map(alive(push).map(({ host, prepared }) => [host.address, prepared!.publicKey]));
+  push.pubkeys = mergePubkeys(push.fleet, push.pubkeys, fresh, new Date());
+  await writePubkeysFile(push.options.hostsPath, push.pubkeys);
+}
+
+/** The new content of the file: only hosts of the fleet, a key's age starts when it is first seen. */
+export function mergePubkeys(
+  fleet: Fleet,
+  known: ReadonlyMap<string, HostPublicKey>,
+  fresh: ReadonlyMap<string, string>,
+  now: Date,
+): ReadonlyMap<string, HostPublicKey> {
+  const since = now.toISOString().replace(/\.\d+Z$/, "Z");
+  return new Map(fleet.hosts.flatMap(({ address, pinnedKeys }): [string, HostPublicKey][] => {
+    const old = known.get(address);
+    const publicKey = fresh.get(address) ?? pinnedKeys?.publicKey ?? old?.publicKey;
+    if (publicKey === undefined) return [];
+    return [[address, old?.publicKey === publicKey ? old : { publicKey, since }]];
+  }));
+}
+
+/** Writes `wireguard_pubkeys.yml` beside `hosts.yml`, whole or not at all; leaves an equal file alone. */
+export async function writePubkeysFile(
+  hostsPath: string,
+  pubkeys: ReadonlyMap<string, HostPublicKey>,
+): Promise<void> {
+  const path = join(dirname(hostsPath), PUBKEYS_FILE);
+  const text = renderPubkeys(pubkeys);
+  if (await readIfThere(path) === text) return;
+  const temporary = `${path}.new-${crypto.randomUUID().slice(0, 8)}`;
+  try {
+    await Deno.writeTextFile(temporary, text, { mode: 0o644, createNew: true });
+    await Deno.rename(temporary, path);
+  } catch (error) {
+    await Deno.remove(temporary).catch(() => {});
+    throw error;
+  }
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * Looks at a host before anything is there: one POSIX shell script, one round trip, no change. Effects: through the connection
+ * it is given; the script's text and the parser are pure.
+ */
+import { HostError } from "../errors.ts";
+import type { HostFacts, HostStateFile } from "../facts.ts";
+import { HOST_EXECUTABLE } from "./host_call.ts";
+import type { SshRunner } from "./ssh.ts";
+
+/**
+ * The script. It prints lines `key=value`, and sections `[name]` whose lines are indented by one space, so that no line of a
+ * file or a command can be taken for a key. Its one argument is the port on which this SSH session arrived (sudo drops it).
+ */
+export const LOOK_SCRIPT = `LC_ALL=C; export LC_ALL
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"; export PATH
+say() { printf '%s=%s\\n' "$1" "$2"; }
+section() { printf '[%s]\\n' "$1"; sed 's/^/ /'; }
+have() { command -v "$1" >/dev/null 2>&1; }
+state=/opt/mobula/state.json
+say mobula-look 1
+say clock "$(date +%s)"
+say uid "$(id -u)"
+say architecture "$(uname -m)"
+say kernel "$(uname -r)"
+say hostname "$(cat /proc/sys/kernel/hostname 2>/dev/null || uname -n)"
+say ssh-port "$1"
+if [ -d /run/systemd/system ]; then say systemd yes; else say systemd no; fi
+dir=/opt; [ -d "$dir" ] || dir=/
+say free-kib "$(df -Pk "$dir" 2>/dev/null | awk 'NR == 2 { print $4 }')"
+cat /etc/os-release 2>/dev/null | section os-release
+if [ -f ${HOST_EXECUTABLE} ]; then say executable "$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null | cut -d ' ' -f 1)"; fi
+gateway=no
+if [ -f "$state" ]; then
+  section state <"$state"
+  if [ -e /run/netns/mobula ] && grep -q '"installed"' "$state"; then gateway=yes; fi
+fi
+if have ip; then
+  say ip yes
+  ip -4 -o addr show | section addresses
+  ip -4 route show | section routes
+  if [ "$gateway" = yes ]; then
+    ip -n mobula -4 -o addr show dev mo-ext-gw 2>/dev/null | section gateway-addresses
+    default=$(ip -n mobula -4 route show default 2>/dev/null | head -n 1)
+    link=$(ip -n mobula -o link show dev mo-ext-gw 2>/dev/null)
+  else
+    default=$(ip -4 route show default | head -n 1)
+    dev=$(printf '%s\\n' "$default" | sed -n 's/.* dev \\([^ ]*\\).*/\\1/p')
+    link=
+    [ -n "$dev" ] && link=$(ip -o link show dev "$dev" 2>/dev/null)
+  fi
+  say default-route "$default"
+  say external-link "$link"
+else
+  say ip no
+fi
+# 51820 is CA6C; a kernel's WireGuard has no process.
+if cat /proc/net/udp /proc/net/udp6 2>/dev/null | awk '$2 ~ /:CA6C$/ { found = 1 } END { exit !found }'; then
+  user=
+  have ss && user=$(ss -Hlunp 'sport = :51820' 2>/dev/null | sed -n 's/.*users:((\\("[^"]*",pid=[0-9]*\\).*/\\1/p' | head -n 1)
+  say udp-51820 "\${user:-the kernel or an unknown process}"
+fi
+say mobula-look-end 1
+`;
+
+/** What the script printed, not yet understood. */
+interface Answer {
+  readonly values: ReadonlyMap<string, string>;
+  readonly sections: ReadonlyMap<string, readonly string[]>;
+}
+
+/** Runs the script on a host and reads its answer; errors begin with the host's name. */
+export async function look(host: string, ssh: SshRunner): Promise<HostFacts> {
+  const sudo = ssh.become ? ["sudo", "-n", "--"] : [];
+  const start = ["sh", "-c", 'exec "$@" sh -s "${SSH_CONNECTION##* }"', "sh", ...sudo];
+  const { stdout, stderr, code } = await ssh.exec(start, { stdin: LOOK_SCRIPT, become: false });
+  if (!stdout.includes("mobula-look-end=1")) {
+    throw new HostError(explainFailure(host, code, stderr, ssh.become));
+  }
+  return parseLook(stdout);
+}
+
+function explainFailure(host: string, code: number, stderr: string, become: boolean): string {
+  const said = stderr.trim().split("\n").at(-1) ?? "";
+  if (become && /sudo/.test(stderr)) {
+    return `${host}: Cannot become root: ${said}; expected sudo without a password. ` +
+      "Give the user NOPASSWD in sudoers, or log in as root (ansible_user: root)";
+  }
+  return `${host}: Cannot look at host: "sh -s" ended with ${code}${
+    said ? ` (${said})` : ""
+  }; expected a POSIX shell`;
+}
+
+/** The script's output → facts. */
+export function parseLook(output: string): HostFacts {
+  const { values, sections } = splitAnswer(output);
+  const os = parseOsRelease(sections.get("os-release") ?? []);
+  const route = parseDefaultRoute(values.get("default-route") ?? "");
+  const mtu = values.get("external-link")?.match(/ mtu (\d+)/)?.[1];
+  const addresses = [...sections.get("addresses") ?? [], ...sections.get("gateway-addresses") ?? []];
+  return {
+    osId: os.get("ID") ?? "",
+    osIdLike: (os.get("ID_LIKE") ?? "").split(/\s+/).filter((word) => word !== ""),
+    osVersion: os.get("VERSION_ID") ?? "",
+    osName: os.get("PRETTY_NAME") ?? os.get("NAME") ?? "an unknown system",
+    architecture: values.get("architecture") ?? "",
+    kernel: values.get("kernel") ?? "",
+    systemd: values.get("systemd") === "yes",
+    root: values.get("uid") === "0",
+    hostname: values.get("hostname") ?? "",
+    freeMiB: Math.floor(Number(values.get("free-kib") || "0") / 1024),
+    sshPort: Number(values.get("ssh-port") || "22"),
+    ...route,
+    ...(mtu ? { externalMtu: Number(mtu) } : {}),
+    addresses: addresses.flatMap(parseAddress),
+    routes: (sections.get("routes") ?? []).flatMap(parseRoute),
+    ...(values.get("executable") ? { executableHash: values.get("executable")! } : {}),
+    ...parseState(sections.get("state")),
+    clock: Number(values.get("clock") || "0"),
+    wireguardPortUser: values.get("udp-51820") ?? "",
+  };
+}
+
+function splitAnswer(output: string): Answer {
+  const values = new Map<string, string>();
+  const sections = new Map<string, string[]>();
+  let lines: string[] = [];
+  // What a login script prints comes before the script's own first line.
+  const start = output.search(/^mobula-look=1$/m);
+  for (const line of output.slice(Math.max(0, start)).split("\n")) {
+    const [, section] = line.match(/^\[([a-z-]+)\]$/) ?? [];
+    const [, key, value] = line.match(/^([a-z0-9-]+)=(.*)$/) ?? [];
+    if (section) sections.set(section, lines = []);
+    else if (line.startsWith(" ")) lines.push(line.slice(1));
+    else if (key) values.set(key, value!.trim());
+  }
+  return { values, sections };
+}
+
+/** `/etc/os-release`: shell assignments, the values quoted or not. */
+function parseOsRelease(lines: readonly string[]): Map<string, string> {
+  return new Map(lines.flatMap((line) => {
+    const [, key, value] = line.match(/^([A-Z_]+)=(.*)$/) ?? [];
+    return key ? [[key, value!.trim().replace(/^(["'])(.*)\1$/, "$2").replace(/\\([\\"'$`])/g, "$1")]] : [];
+  }));
+}
+
+/** `default via 192.0.2.1 dev eth0 proto dhcp …` → interface and gateway. */
+function parseDefaultRoute(line: string): { externalInterface?: string; defaultGateway?: string } {
+  const device = line.match(/ dev (\S+)/)?.[1];
+  const via = line.match(/ via (\S+)/)?.[1];
+  return { ...(device ? { externalInterface: device } : {}), ...(via ? { defaultGateway: via } : {}) };
+}
+
+/** `2: eth0    inet 192.0.2.7/24 brd … scope global eth0\ …` → interface and address; `eth0@if3` loses its tail. */
+function parseAddress(line: string): { interface: string; address: string }[] {
+  const [, link, address] = line.match(/^\d+: (\S+?)(?:@\S+)?\s+inet (\S+)/) ?? [];
+  if (!link || !address) return [];
+  return [{ interface: link, address: address.includes("/") ? address : `${address}/32` }];
+}
+
+/** `10.0.0.0/8 via … dev …` → its destination and, if it is one of ours, nothing. */
+function parseRoute(line: string): string[] {
+  const [first = "", second = ""] = line.trim().split(/\s+/);
+  const destination = /^(unreachable|blackhole|prohibit|broadcast|local|multicast)$/.test(first)
+    ? second
+    : first;
+  if (destination === "" || OUR_LINKS.test(line)) return [];
+  return [destination === "default" || destination.includes("/") ? destination : `${destination}/32`];
+}
+
+const OUR_LINKS = / dev (veth_\S+|mo-\S+|ovsbr-mobula)/;
+
+function parseState(lines: readonly string[] | undefined): { state?: HostStateFile } {
+  if (!lines) return {};
+  try {
+    const state = JSON.parse(lines.join("\n"));
+    if (state?.schema === 1 && (state.status === "installing" || state.status === "installed")) {
+      return { state };
+    }
+  } catch {
+    // Half a file is what an interrupted installation may leave: reported as such below.
+  }
+  return {
+    state: { schema: 1, status: "installing", phase: "unknown", since: "an unknown time", generation: 0 },
+  };
+}

@@ -1,0 +1,263 @@
+/**
+ * The phases of a push, in their order: the only place where order is decided. Effects: on the hosts through their connections, and
+ * `wireguard_pubkeys.yml` beside `hosts.yml`.
+ */
+import { HostError, TransportError } from "../errors.ts";
+import type { StatusResult } from "../host/protocol.ts";
+import { hostConfigFor } from "../host_config.ts";
+import { sendExecutable } from "./copy.ts";
+import { callHost } from "./host_call.ts";
+import { loadRun, writeRunPubkeys } from "./load.ts";
+import { look } from "./look.ts";
+import { packOwnExecutable } from "./pack.ts";
+import { type Patience, until } from "./parallel.ts";
+import { preflight } from "./preflight.ts";
+import { alive, type HostRun, type PushRun } from "./run.ts";
+import { isFine, verify } from "./verify.ts";
+
+/** One phase: `before` and `after` once, `host` for every host that is still in, in parallel; then a barrier. */
+export interface Phase {
+  readonly name: string;
+  /** What it does, as "verb object". */
+  readonly title: string;
+  /** The hosts it concerns, of those that are still in; all unless told. */
+  readonly concerns?: (host: HostRun, push: PushRun) => boolean;
+  readonly before?: (push: PushRun) => Promise<void> | void;
+  readonly host?: (host: HostRun, push: PushRun) => Promise<void>;
+  readonly after?: (push: PushRun) => Promise<void> | void;
+}
+
+/** Milliseconds. */
+const CONNECT_PATIENCE = 4_000;
+const ACTIVATE_PATIENCE = 120_000;
+const REBOOT_PATIENCE = 300_000;
+const VERIFY_PATIENCE = 60_000;
+
+/** All phases of a push. */
+export const PHASES: readonly Phase[] = [
+  { name: "load", title: "load configuration", before: loadRun },
+  { name: "connect", title: "connect", host: connect },
+  {
+    name: "look",
+    title: "look at host",
+    host: async (host) => void (host.facts = await look(nameOf(host), host.ssh)),
+  },
+  { name: "preflight", title: "check host", after: judgeAll },
+  { name: "copy", title: "copy executable", host: copy },
+  { name: "prepare", title: "prepare packages and keys", host: prepare, after: settleFleet },
+  { name: "stage", title: "stage configuration", host: stage },
+  { name: "activate", title: "activate network", host: activate },
+  { name: "verify", title: "verify all pairs", after: verifyAll },
+  {
+    name: "confirm",
+    title: "confirm installation",
+    host: async ({ ssh }) => void await callHost(ssh, "confirm", {}),
+  },
+  { name: "reboot", title: "reboot new hosts", concerns: needsReboot, host: reboot },
+  {
+    name: "verify again",
+    title: "verify all pairs after the reboot",
+    concerns: (_host, push) => push.hosts.some(({ rebooted }) => rebooted),
+    after: verifyAll,
+  },
+];
+
+function nameOf({ host }: HostRun): string {
+  return host.hostname;
+}
+
+function steps(host: HostRun, push: PushRun): (title: string) => void {
+  return (title) => push.progress.step(nameOf(host), title);
+}
+
+function patience(milliseconds: number, push: PushRun, rest = 500): Patience {
+  return { deadline: Date.now() + milliseconds, rest, signal: push.options.signal };
+}
+
+/** Tries again as long as the failure is of a passing kind. */
+async function connect(host: HostRun, push: PushRun): Promise<void> {
+  await retryTransport(() => host.ssh.connect(), patience(CONNECT_PATIENCE, push));
+}
+
+async function retryTransport<T>(attempt: () => Promise<T>, patience: Patience): Promise<T> {
+  let last: unknown;
+  const done = await until(async () => {
+    try {
+      return { value: await attempt() };
+    } catch (error) {
+      if (!(error instanceof TransportError) || !error.options.retry) throw error;
+      last = error;
+      return undefined;
+    }
+  }, patience);
+  if (!done) throw last;
+  return done.value;
+}
+
+/** Nobody is changed before everybody was judged. */
+function judgeAll(push: PushRun): void {
+  const facts = new Map(alive(push).map((run) => [run.host.id, run.facts!]));
+  const now = Date.now() / 1000;
+  const problems = preflight(push.fleet, facts, { reinstall: push.options.reinstall, now });
+  for (const run of alive(push)) {
+    const own = problems.filter(({ host }) => host.id === run.host.id);
+    for (const { message } of own.filter(({ severity }) => severity === "warning")) {
+      run.notes.push(message);
+      push.progress.note(message, nameOf(run));
+    }
+    const errors = own.filter(({ severity }) => severity === "error").map(({ message }) => message);
+    if (errors.length > 0) dropOut(run, push, errors.join("\n"));
+  }
+}
+
+/** Takes a host out of the push and says so. */
+export function dropOut(run: HostRun, push: PushRun, message: string): void {
+  run.failure = { phase: push.phase.name, message };
+  push.progress.failed(nameOf(run), push.phase, message);
+}
+
+async function copy(run: HostRun, push: PushRun): Promise<void> {
+  push.package ??= packOwnExecutable(push.options.executable, push.directory);
+  const own = await push.package;
+  if (run.facts?.executableHash === own.hash) return;
+  push.progress.step(nameOf(run), "send executable");
+  await sendExecutable(nameOf(run), run.ssh, { hash: own.hash, path: await own.packed() });
+  run.copied = true;
+}
+
+/**
+ * New keys at every push, unless somebody wants to keep them, or somebody would not hear of them: a host that cannot be
+ * reached, or is not part of this push, would be cut off by it.
+ */
+function keyPolicy(push: PushRun): "keep" | "rotate" {
+  const { keepKeys, limit } = push.options;
+  const everybody = push.hosts.length === push.fleet.hosts.length && alive(push).length === push.hosts.length;
+  return push.fleet.keepKeys || keepKeys || limit.length > 0 || !everybody ? "keep" : "rotate";
+}
+
+async function prepare(run: HostRun, push: PushRun): Promise<void> {
+  const { pinnedKeys } = run.host;
+  run.prepared = await callHost(run.ssh, "prepare", {
+    keys: push.keyPolicy ??= keyPolicy(push),
+    ...(pinnedKeys
+      ? { pinnedKeys: { publicKey: pinnedKeys.publicKey, privateKey: pinnedKeys.privateKey.reveal() } }
+      : {}),
+    reinstall: push.options.reinstall,
+    sshPort: run.facts?.sshPort ?? 22,
+  }, steps(run, push));
+}
+
+/** All keys and MTUs are known now: what every host is told follows from them. */
+async function settleFleet(push: PushRun): Promise<void> {
+  await writeRunPubkeys(push);
+  const mtus = alive(push).map(({ prepared }) => prepared!.underlayMtu);
+  push.underlayMtu = push.fleet.underlayMtu ?? (mtus.length > 0 ? Math.min(...mtus) : 1500);
+}
+
+async function stage(run: HostRun, push: PushRun): Promise<void> {
+  const config = hostConfigFor(push.fleet, run.host.id, push.pubkeys, push.underlayMtu!);
+  run.staged = await callHost(run.ssh, "stage", { config }, steps(run, push));
+}
+
+async function activate(run: HostRun, push: PushRun): Promise<void> {
+  const request = { generation: run.staged!.generation };
+  try {
+    run.activated = await callHost(run.ssh, "activate", request, steps(run, push));
+  } catch (error) {
+    // The network moved under the answer's feet: the host goes on by itself and can be asked later.
+    if (!(error instanceof TransportError) || !error.options.retry) throw error;
+    run.activated = { cutsConnection: true, steps: [] };
+  }
+  if (run.activated.cutsConnection) await awaitActivation(run, push);
+}
+
+/** Asks over new connections until the host says how its activation went. */
+async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
+  push.progress.step(nameOf(run), "wait for the network to come back");
+  const wait = patience(ACTIVATE_PATIENCE, push);
+  await retryTransport(() => run.ssh.reconnect(), wait);
+  const status = await until(async () => {
+    const seen = await statusOf(run);
+    return seen && seen.activation !== "running" ? seen : undefined;
+  }, wait);
+  throwUnlessDone(run, status, ACTIVATE_PATIENCE);
+}
+
+/** The host's status; undefined when the connection was lost, which is then made anew for the next time. */
+async function statusOf(run: HostRun): Promise<StatusResult | undefined> {
+  try {
+    return await callHost(run.ssh, "status", {});
+  } catch (error) {
+    if (!(error instanceof TransportError) || !error.options.retry) throw error;
+    await run.ssh.reconnect().catch(() => {});
+    return undefined;
+  }
+}
+
+function throwUnlessDone(run: HostRun, status: StatusResult | undefined, waited: number): void {
+  if (status?.activation === "done") return;
+  const found = status ? status.error ?? "it failed without a reason" : `no end within ${waited / 1000} s`;
+  throw new HostError(
+    `${
+      nameOf(run)
+    }: Cannot activate network: ${found}; expected it to come up. See "journalctl -u mobula" on the host, ` +
+      "then push with --reinstall",
+  );
+}
+
+/** Every host of this push asks for every other one; whom it misses does not drop out, but is told in the report. */
+async function verifyAll(push: PushRun): Promise<void> {
+  const runs = alive(push);
+  if (runs.length === 0) return;
+  push.verification = await verify(runs, {
+    targets: runs.map(({ host }) => host),
+    extraHosts: push.fleet.extraHosts,
+    parallel: push.options.parallel,
+    onProgress: (host, text) => push.progress.step(host, text),
+    ...patience(VERIFY_PATIENCE, push),
+  });
+  for (const host of push.verification.hosts.filter((host) => !isFine(host))) {
+    const missing = host.results.filter(({ ok }) => !ok).length;
+    push.progress.note(
+      host.error ?? `${missing} of ${host.results.length} checks got no answer`,
+      host.hostname,
+    );
+  }
+}
+
+function needsReboot(run: HostRun, push: PushRun): boolean {
+  return push.options.reboot && (run.prepared!.newlyInstalled || push.options.reinstall);
+}
+
+async function reboot(run: HostRun, push: PushRun): Promise<void> {
+  const { bootId } = await callHost(run.ssh, "reboot", {}, steps(run, push));
+  run.rebooted = true;
+  push.progress.step(nameOf(run), "wait for the host to come back");
+  await run.ssh.close();
+  const wait = patience(REBOOT_PATIENCE, push, 1000);
+  let last: StatusResult | undefined;
+  const status = await until(async () => {
+    try {
+      if (!run.ssh.connected) await run.ssh.connect();
+      last = await callHost(run.ssh, "status", {});
+    } catch (error) {
+      if (error instanceof TransportError && !error.options.retry) throw error;
+      await run.ssh.close();
+      return undefined;
+    }
+    if (last.bootId === bootId) await run.ssh.close();
+    return last.bootId !== bootId && last.activation !== "running" ? last : undefined;
+  }, wait);
+  if (!status) throw notBack(run, last, bootId);
+  throwUnlessDone(run, status, REBOOT_PATIENCE);
+}
+
+function notBack(run: HostRun, last: StatusResult | undefined, bootId: string): HostError {
+  const found = last && last.bootId !== bootId
+    ? "it is back, but its network is not up"
+    : "it has not come back";
+  return new HostError(
+    `${nameOf(run)}: Cannot finish reboot: ${found} after ${REBOOT_PATIENCE / 1000} s; expected both. ` +
+      "Look at its console, then push again",
+  );
+}

@@ -1,0 +1,191 @@
+/**
+ * Judges the fleet by what was seen of its hosts, before anything is changed. Pure.
+ */
+import { inNetwork, NETWORKS, parseIpv4 } from "../address.ts";
+import { findDistro } from "../distro/table.ts";
+import type { HostFacts } from "../facts.ts";
+import type { Fleet, Host } from "../fleet.ts";
+
+/** What is wrong with one host; a warning does not keep it from being installed. */
+export interface HostProblem {
+  readonly host: Host;
+  readonly severity: "error" | "warning";
+  /** Current state, expected state and the way out, without the host's name. */
+  readonly message: string;
+}
+
+/** What preflight has to know besides the facts. */
+export interface PreflightOptions {
+  readonly reinstall: boolean;
+  /** The deployer's clock when the facts were read, seconds since 1970. */
+  readonly now: number;
+}
+
+/** Room for the executable packed and unpacked, and the packages. */
+const MIN_FREE_MIB = 400;
+/** Seconds; WireGuard's handshakes and TLS downloads mind larger differences. */
+const MAX_SKEW = 120;
+
+type Message = { readonly severity: "error" | "warning"; readonly message: string };
+
+/** All problems of all hosts that were looked at, in the fleet's order. */
+export function preflight(
+  fleet: Fleet,
+  facts: ReadonlyMap<number, HostFacts>,
+  options: PreflightOptions,
+): readonly HostProblem[] {
+  return fleet.hosts.flatMap((host) => {
+    const seen = facts.get(host.id);
+    if (!seen) return [];
+    return checkHost(host, seen, options).map((message) => ({ host, ...message }));
+  });
+}
+
+function checkHost(host: Host, facts: HostFacts, options: PreflightOptions): Message[] {
+  return [
+    ...checkSystem(facts),
+    ...checkState(facts, options),
+    ...checkExternal(host, facts),
+    ...checkOverlaps(facts),
+    ...checkPort(facts),
+    ...checkClock(facts, options),
+  ];
+}
+
+function error(message: string): Message {
+  return { severity: "error", message };
+}
+
+function warning(message: string): Message {
+  return { severity: "warning", message };
+}
+
+function checkSystem(facts: HostFacts): Message[] {
+  const answer = findDistro(facts.osId, facts.osIdLike, facts.osVersion);
+  return [
+    ..."refused" in answer ? [error(`Cannot install on ${facts.osName}: ${answer.refused}`)] : [],
+    ...facts.architecture === "x86_64"
+      ? []
+      : [error(`Cannot install on architecture ${facts.architecture}; expected x86_64`)],
+    ...facts.systemd
+      ? []
+      : [error("Cannot install without systemd: /run/systemd/system is missing; expected systemd as init")],
+    ...facts.root ? [] : [error(
+      "Cannot install without root: logged in as another user; expected root. Log in as root (ansible_user: root), " +
+        "or allow sudo without a password and set ansible_become: true",
+    )],
+    ...facts.freeMiB >= MIN_FREE_MIB ? [] : [error(
+      `Cannot install with ${facts.freeMiB} MiB free in /opt; expected at least ${MIN_FREE_MIB} MiB. Make room there`,
+    )],
+  ];
+}
+
+function checkState({ state }: HostFacts, { reinstall }: PreflightOptions): Message[] {
+  if (state?.status !== "installing" || reinstall) return [];
+  return [error(
+    `Cannot go on: an earlier installation was interrupted in phase "${state.phase}" at ${state.since}; ` +
+      "expected a complete one or none. Repair it with --reinstall",
+  )];
+}
+
+function checkExternal(host: Host, facts: HostFacts): Message[] {
+  if (facts.externalInterface === undefined) {
+    return [error(
+      "Cannot find the external interface: no IPv4 default route; expected one. Add a default route through the interface " +
+        "that faces the Internet",
+    )];
+  }
+  const own = facts.addresses.filter(({ interface: link }) => link === facts.externalInterface);
+  if (own.length === 0) {
+    return [error(
+      `Cannot use external interface ${facts.externalInterface}: it has no IPv4 address; expected ${host.address} or a ` +
+        "private one behind NAT",
+    )];
+  }
+  return checkExternalAddress(host, facts, own.map(({ address }) => withoutPrefix(address)));
+}
+
+function checkExternalAddress(host: Host, facts: HostFacts, own: readonly string[]): Message[] {
+  if (own.includes(host.address)) return [];
+  const elsewhere = facts.addresses.find(({ address }) => withoutPrefix(address) === host.address);
+  if (elsewhere) {
+    return [error(
+      `Cannot use ${host.address} as external address: it is on ${elsewhere.interface}; expected it on ` +
+        `${facts.externalInterface}, the interface of the default route`,
+    )];
+  }
+  if (own.some(isPrivate)) {
+    return [warning(
+      `${host.address} is not on the host (${facts.externalInterface} has ${
+        own.join(", ")
+      }): behind NAT? UDP 51820 must ` +
+        "then be forwarded to it",
+    )];
+  }
+  return [error(
+    `Cannot find ${host.address} on the host: ${facts.externalInterface} has ${
+      own.join(", ")
+    }; expected the address of ` +
+      "hosts.yml. Is this another host?",
+  )];
+}
+
+/** Addresses that only NAT makes reachable: RFC 1918 and the carriers' RFC 6598. */
+function isPrivate(address: string): boolean {
+  return ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"].some((net) =>
+    inNetwork(address, net)
+  );
+}
+
+/** Links that mobula itself makes; an admin may add to `veth_fac0` whatever the access network is for. */
+const OUR_LINK = /^(veth_|mo-|ovsbr-mobula$)/;
+
+function checkOverlaps(facts: HostFacts): Message[] {
+  const taken = [
+    ...facts.addresses.filter(({ interface: link }) => !OUR_LINK.test(link))
+      .map(({ interface: link, address }) => ({ what: `address ${address} on ${link}`, cidr: address })),
+    ...facts.routes.filter((route) => route !== "default")
+      .map((route) => ({ what: `route to ${route}`, cidr: route })),
+  ];
+  return [NETWORKS.access, NETWORKS.wire].flatMap((network) =>
+    taken.filter(({ cidr }) => overlaps(cidr, network)).map(({ what }) =>
+      error(
+        `Cannot use ${network}: the host has ${what}; expected that network to be free. Renumber what is there`,
+      )
+    )
+  );
+}
+
+/** Whether two CIDRs have an address in common; a route as wide as "everything private" is no user of ours. */
+function overlaps(a: string, b: string): boolean {
+  const [baseA, bitsA] = splitCidr(a);
+  const [baseB, bitsB] = splitCidr(b);
+  // A wider route only says where unknown addresses go; ours are more specific and win.
+  if (bitsA < bitsB) return false;
+  return parseIpv4(baseA) !== undefined && inNetwork(baseA, `${baseB}/${bitsB}`);
+}
+
+function splitCidr(cidr: string): [string, number] {
+  const [base = "", bits = "32"] = cidr.split("/");
+  return [base, Number(bits)];
+}
+
+function checkPort({ wireguardPortUser }: HostFacts): Message[] {
+  if (wireguardPortUser === "") return [];
+  return [
+    error(
+      `Cannot use UDP port 51820: taken by ${wireguardPortUser}; expected it to be free. Move or stop that service`,
+    ),
+  ];
+}
+
+function checkClock({ clock }: HostFacts, { now }: PreflightOptions): Message[] {
+  const skew = Math.round(clock - now);
+  if (Math.abs(skew) <= MAX_SKEW) return [];
+  const direction = skew > 0 ? "ahead of" : "behind";
+  return [warning(`its clock is ${Math.abs(skew)} s ${direction} this machine's; set the time (NTP)`)];
+}
+
+function withoutPrefix(address: string): string {
+  return address.split("/")[0]!;
+}

@@ -1,0 +1,76 @@
+/**
+ * What one push knows while it runs: the fleet, and per host how far it came. State only; phases fill it.
+ */
+import type { HostFacts } from "../facts.ts";
+import type { Fleet, Host } from "../fleet.ts";
+import type { ActivateResult, PrepareResult, StageResult } from "../host/protocol.ts";
+import type { PhaseTitle, Progress } from "../ui/progress.ts";
+import type { HostPublicKey } from "../config/pubkeys.ts";
+import type { LazyPackage } from "./pack.ts";
+import type { SshRunner } from "./ssh.ts";
+import type { Verification } from "./verify.ts";
+
+/** What the command line asks of a push. */
+export interface PushOptions {
+  readonly hostsPath: string;
+  /** Names, ids or addresses; empty for all. */
+  readonly limit: readonly string[];
+  /** Hosts at a time. */
+  readonly parallel: number;
+  readonly reboot: boolean;
+  readonly keepKeys: boolean;
+  readonly reinstall: boolean;
+  readonly sshConfig?: string;
+  readonly acceptNewHostKeys: boolean;
+  /** Executable to put on the hosts instead of this program's own. */
+  readonly executable?: string;
+  /** Interrupts the push. */
+  readonly signal?: AbortSignal;
+}
+
+/** Why and where a host dropped out. */
+export interface HostFailure {
+  readonly phase: string;
+  readonly message: string;
+}
+
+/** One host on its way through the phases. */
+export interface HostRun {
+  readonly host: Host;
+  readonly ssh: SshRunner;
+  /** Wall-clock seconds of each phase it went through. */
+  readonly seconds: Map<string, number>;
+  readonly notes: string[];
+  failure?: HostFailure;
+  facts?: HostFacts;
+  /** The executable was sent, not found there. */
+  copied?: boolean;
+  prepared?: PrepareResult;
+  staged?: StageResult;
+  activated?: ActivateResult;
+  rebooted?: boolean;
+}
+
+/** One push. Everything that is optional is missing until its phase has run. */
+export interface PushRun {
+  readonly options: PushOptions;
+  readonly progress: Progress;
+  /** Temporary folder of this run, mode 0700. */
+  readonly directory: string;
+  phase: PhaseTitle;
+  fleet: Fleet;
+  /** `wireguard_pubkeys.yml`, by external address. */
+  pubkeys: ReadonlyMap<string, HostPublicKey>;
+  /** The hosts this push is about, by ascending id. */
+  hosts: HostRun[];
+  package?: Promise<LazyPackage>;
+  keyPolicy?: "keep" | "rotate";
+  /** Bytes. */
+  underlayMtu?: number;
+  verification?: Verification;
+}
+
+/** The hosts that are still in. */
+export function alive(push: PushRun): HostRun[] {
+  return push.hosts.filter(({ failure }) => failure === undefined);
+}

@@ -1,0 +1,342 @@
+/**
+ * A host seen through the system's own `ssh`: one master connection, every command a session on it. Effects: starts `ssh`
+ * processes and changes what the commands change on the host.
+ */
+import { HostError, TransportError } from "../errors.ts";
+import type { SshTarget } from "../fleet.ts";
+import type { Output, Runner, Step, WantedFile } from "../step.ts";
+import { pumpLines } from "./lines.ts";
+import { shellQuote } from "./quote.ts";
+import { classifySshFailure, lostConnection } from "./ssh_errors.ts";
+
+/** What all connections of one run share. */
+export interface SshOptions {
+  /** Private folder for the control sockets; see `makeControlDirectory`. */
+  readonly controlDirectory: string;
+  /** Passed on as `-F`. */
+  readonly configFile?: string;
+  readonly acceptNewHostKeys?: boolean;
+  readonly connectTimeoutSeconds?: number;
+}
+
+/** One command's surroundings. */
+export interface ExecOptions {
+  readonly stdin?: string | ReadableStream<Uint8Array>;
+  /** Called with each line of standard output as it arrives; the lines are then not kept. */
+  readonly onLine?: (line: string) => void;
+  /** Through sudo? As the host's target says unless told. */
+  readonly become?: boolean;
+  /** Ends the command. */
+  readonly signal?: AbortSignal;
+}
+
+/** Seconds; three unanswered questions end a connection whose path has died silently. */
+const ALIVE_INTERVAL = 5;
+const ALIVE_COUNT = 3;
+const CONNECT_TIMEOUT = 10;
+const RECONNECT_TIMEOUT = 3;
+/** Milliseconds a master has for a clean end before it is killed. */
+const MASTER_GRACE = 1000;
+const READY = "mobula-connected";
+/** Unix socket paths hold 104 bytes; ssh appends 17 while it makes one. */
+const MAX_DIRECTORY = 70;
+
+/** Makes the private folder (mode 0700) for the control sockets, with a path short enough for them. */
+export async function makeControlDirectory(): Promise<string> {
+  const directory = await Deno.makeTempDir({ prefix: "mobula-" });
+  if (directory.length <= MAX_DIRECTORY) return directory;
+  await Deno.remove(directory);
+  return await Deno.makeTempDir({ dir: "/tmp", prefix: "mobula-" });
+}
+
+interface Master {
+  readonly process: Deno.ChildProcess;
+  readonly ended: Promise<Deno.CommandStatus>;
+  /** All that it said on standard error so far; complete when `said` is done. */
+  stderr: string;
+  said: Promise<void>;
+  alive: boolean;
+}
+
+/** One host over SSH. */
+export class SshRunner implements Runner {
+  readonly #name: string;
+  readonly #target: SshTarget;
+  readonly #options: SshOptions;
+  #master: Master | undefined;
+  #connections = 0;
+
+  /** `name` is the host's name in messages. */
+  constructor(name: string, target: SshTarget, options: SshOptions) {
+    this.#name = name;
+    this.#target = target;
+    this.#options = options;
+  }
+
+  /** Whether commands go through sudo. */
+  get become(): boolean {
+    return this.#target.become;
+  }
+
+  /** Whether there is a connection, as far as is known here. */
+  get connected(): boolean {
+    return this.#master?.alive ?? false;
+  }
+
+  /** How many connections were made so far. */
+  get connections(): number {
+    return this.#connections;
+  }
+
+  /** Opens the master connection; a TransportError says whether trying again makes sense. */
+  async connect(timeoutSeconds = this.#options.connectTimeoutSeconds ?? CONNECT_TIMEOUT): Promise<void> {
+    await this.close();
+    this.#connections++;
+    const timeout = timeoutSeconds * 1000;
+    const master = this.#startMaster(timeoutSeconds);
+    this.#master = master;
+    // Twice the time: ConnectTimeout covers TCP and the banner, not the authentication after it.
+    const timer = setTimeout(() => endProcess(master.process, "SIGTERM"), timeout * 2);
+    try {
+      if (await firstLineIs(master.process.stdout, READY)) return;
+      await master.ended;
+      // A ProxyCommand that outlives it may hold the pipe open.
+      await within(500, master.said);
+      throw this.#failure(master.stderr);
+    } catch (error) {
+      await this.close();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Drops the present connection, dead or alive, and makes a new one; soon gives up, because it is meant to be repeated. */
+  async reconnect(): Promise<void> {
+    await this.connect(RECONNECT_TIMEOUT);
+  }
+
+  /** Ends the connection; never waits for a network that does not answer. */
+  async close(): Promise<void> {
+    const master = this.#master;
+    this.#master = undefined;
+    if (!master) return;
+    endProcess(master.process, "SIGTERM");
+    const timer = setTimeout(() => endProcess(master.process, "SIGKILL"), MASTER_GRACE);
+    await master.ended;
+    clearTimeout(timer);
+    await Deno.remove(this.#socket()).catch(() => {});
+  }
+
+  /** Runs a command on the host; throws a TransportError when the connection and not the command fails. */
+  async exec(argv: readonly string[], options: ExecOptions = {}): Promise<Output> {
+    if (!this.#master?.alive) {
+      throw lostConnection(this.#name, this.#target.host, this.#master?.stderr ?? "");
+    }
+    const sudo = (options.become ?? this.#target.become) ? ["sudo", "-n", "--"] : [];
+    // Should the master end at this moment, ssh would quietly make a connection of its own: it shall fail instead.
+    const session = [
+      "-o",
+      "ControlMaster=no",
+      "-o",
+      "ProxyCommand=false",
+      ...this.#destination(),
+      shellQuote([...sudo, ...argv]),
+    ];
+    const output = await runProcess(session, options);
+    if (output.code === 255 || options.signal?.aborted) await this.#throwIfTransport(output, options.signal);
+    if (sudo.length > 0) this.#throwIfNoSudo(output);
+    return output;
+  }
+
+  /** Runs a step of a plan. */
+  run(step: Step): Promise<Output> {
+    const prefix = step.namespace ? ["ip", "netns", "exec", step.namespace] : [];
+    return this.exec([...prefix, ...step.argv], { stdin: step.stdin });
+  }
+
+  /** Reads a file of the host, undefined where there is none. */
+  async readFile(path: string): Promise<string | undefined> {
+    const { code, stdout, stderr } = await this.exec(["sh", "-c", READ_FILE, "sh", path]);
+    if (code === NO_FILE) return undefined;
+    if (code !== 0) throw new HostError(`${this.#name}: Cannot read ${path}: ${stderr.trim()}`);
+    return stdout;
+  }
+
+  /** Writes a file of the host whole or not at all, or removes it. */
+  async writeFile({ path, content, mode = 0o644 }: WantedFile): Promise<void> {
+    const { code, stderr } = content === undefined
+      ? await this.exec(["rm", "-f", "--", path])
+      : await this.exec(["sh", "-c", WRITE_FILE, "sh", path, mode.toString(8)], { stdin: content });
+    if (code !== 0) throw new HostError(`${this.#name}: Cannot write ${path}: ${stderr.trim()}`);
+  }
+
+  /**
+   * The master runs a remote command that ends with our end of its standard input: should this process die, even by
+   * SIGKILL, no connection stays behind.
+   */
+  #startMaster(timeoutSeconds: number): Master {
+    const remote = shellQuote(["sh", "-c", `echo ${READY}; cat >/dev/null`]);
+    const process = new Deno.Command("ssh", {
+      args: ["-M", "-o", `ConnectTimeout=${timeoutSeconds}`, ...this.#destination(), remote],
+      env: { LC_ALL: "C" },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const master: Master = {
+      process,
+      ended: process.status,
+      stderr: "",
+      said: Promise.resolve(),
+      alive: true,
+    };
+    const hear = (line: string) => void (master.stderr = `${master.stderr}${line}\n`.slice(-8192));
+    master.said = pumpLines(process.stderr, hear).catch(() => {});
+    process.status.finally(() => {
+      master.alive = false;
+      process.stdin.close().catch(() => {});
+    });
+    return master;
+  }
+
+  #destination(): string[] {
+    const { host, port, user, identityFile } = this.#target;
+    const { configFile, acceptNewHostKeys } = this.#options;
+    const settings = {
+      ControlPath: this.#socket(),
+      ControlPersist: "no",
+      BatchMode: "yes",
+      ServerAliveInterval: ALIVE_INTERVAL,
+      ServerAliveCountMax: ALIVE_COUNT,
+      // What a user's configuration may ask of an interactive login has no place here.
+      ClearAllForwardings: "yes",
+      RemoteCommand: "none",
+      RequestTTY: "no",
+      PermitLocalCommand: "no",
+      LogLevel: "INFO",
+      ...(acceptNewHostKeys ? { StrictHostKeyChecking: "accept-new" } : {}),
+    };
+    return [
+      ...(configFile ? ["-F", configFile] : []),
+      ...Object.entries(settings).flatMap(([key, value]) => ["-o", `${key}=${value}`]),
+      ...(port ? ["-p", String(port)] : []),
+      ...(user ? ["-l", user] : []),
+      ...(identityFile ? ["-i", identityFile] : []),
+      "--",
+      host,
+    ];
+  }
+
+  /** One socket per connection: a new master never meets what an old one left. */
+  #socket(): string {
+    const name = `${socketName(this.#name, this.#target.host)}.${this.#connections}`;
+    return `${this.#options.controlDirectory}/${name}`;
+  }
+
+  #failure(stderr: string): TransportError {
+    return classifySshFailure(this.#name, this.#target.host, stderr) ??
+      lostConnection(this.#name, this.#target.host, stderr);
+  }
+
+  async #throwIfTransport(output: Output, signal?: AbortSignal): Promise<void> {
+    if (signal?.aborted) {
+      throw new TransportError(`${this.#name}: Cannot finish command: no end in time; expected one`, {
+        retry: true,
+      });
+    }
+    const master = this.#master;
+    if (master) await within(500, master.ended);
+    const said = `${output.stderr}\n${master?.stderr ?? ""}`;
+    if (!master?.alive) throw this.#failure(said);
+    const complaint = classifySshFailure(this.#name, this.#target.host, output.stderr);
+    if (complaint && /^(mux_|ssh:|kex_|Connection |Shared connection)/m.test(output.stderr)) throw complaint;
+  }
+
+  #throwIfNoSudo({ code, stderr }: Output): void {
+    if (code === 0) return;
+    const said = stderr.split("\n").find((line) => /^sudo: |sudo: (command )?not found|: sudo: /.test(line));
+    if (!said) return;
+    throw new HostError(
+      `${this.#name}: Cannot become root: ${said.trim()}; expected sudo without a password. ` +
+        "Give the user NOPASSWD in sudoers, or log in as root (ansible_user: root)",
+    );
+  }
+}
+
+const NO_FILE = 44;
+const READ_FILE = `[ -e "$1" ] || exit ${NO_FILE}; exec cat -- "$1"`;
+const WRITE_FILE =
+  `set -e; umask 077; d=\${1%/*}; [ -d "$d" ] || (umask 022; mkdir -p -- "$d"); t="$1.mobula-new.$$"
+trap 'rm -f -- "$t"' EXIT; : >"$t"; chmod "$2" "$t"; cat >"$t"; mv -f -- "$t" "$1"; trap - EXIT`;
+
+function socketName(name: string, host: string): string {
+  // FNV-1a: short, the same for the same host, and no two hosts of a fleet share a name and an address.
+  let hash = 0x811c9dc5;
+  for (const char of `${name}@${host}`) hash = Math.imul(hash ^ char.codePointAt(0)!, 0x01000193) >>> 0;
+  return hash.toString(36);
+}
+
+async function runProcess(args: string[], { stdin, onLine, signal }: ExecOptions): Promise<Output> {
+  const process = new Deno.Command("ssh", {
+    args,
+    env: { LC_ALL: "C" },
+    stdin: stdin === undefined ? "null" : "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const stop = () => endProcess(process, "SIGTERM");
+  signal?.addEventListener("abort", stop);
+  if (signal?.aborted) stop();
+  try {
+    const [{ code }, stdout, stderr] = await Promise.all([
+      process.status,
+      onLine ? pumpLines(process.stdout, onLine).then(() => "") : new Response(process.stdout).text(),
+      new Response(process.stderr).text(),
+      stdin === undefined ? undefined : feed(process.stdin, stdin),
+    ]);
+    return { code, stdout, stderr };
+  } finally {
+    signal?.removeEventListener("abort", stop);
+  }
+}
+
+/** A command that ends before it has read everything is no error here: its exit code says what happened. */
+async function feed(
+  sink: WritableStream<Uint8Array>,
+  source: string | ReadableStream<Uint8Array>,
+): Promise<void> {
+  const stream = typeof source === "string" ? new Blob([source]).stream() : source;
+  try {
+    await stream.pipeTo(sink);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe || error instanceof Deno.errors.ConnectionReset)) {
+      throw error;
+    }
+  }
+}
+
+/** Reads until the line is there (true) or the stream ends (false); what follows it is read and dropped. */
+async function firstLineIs(stream: ReadableStream<Uint8Array>, wanted: string): Promise<boolean> {
+  return await new Promise((resolve) => {
+    pumpLines(stream, (line) => line.trim() === wanted && resolve(true)).catch(() => {}).finally(() =>
+      resolve(false)
+    );
+  });
+}
+
+function endProcess(process: Deno.ChildProcess, signal: Deno.Signal): void {
+  try {
+    process.kill(signal);
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+/** Waits for a promise, but not longer than this. */
+async function within(milliseconds: number, promise: Promise<unknown>): Promise<void> {
+  let timer: number | undefined;
+  const late = new Promise((resolve) => timer = setTimeout(resolve, milliseconds));
+  await Promise.race([promise, late]);
+  clearTimeout(timer);
+}

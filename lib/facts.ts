@@ -1,0 +1,93 @@
+/**
+ * What is known of a host before anything is changed. Types only.
+ */
+
+/** The answer of the `look` script (see `lib/deploy/look.ts`), all read without a change. */
+export interface HostFacts {
+  /** `ID` and `VERSION_ID` of /etc/os-release; the version is empty on rolling releases. */
+  readonly osId: string;
+  readonly osIdLike: readonly string[];
+  readonly osVersion: string;
+  readonly osName: string;
+  /** `uname -m`. */
+  readonly architecture: string;
+  readonly kernel: string;
+  readonly systemd: boolean;
+  readonly root: boolean;
+  readonly hostname: string;
+  /** Free space below /opt, MiB. */
+  readonly freeMiB: number;
+  /** The port on which this very SSH session arrived. */
+  readonly sshPort: number;
+  /** Interface of the IPv4 default route in the root namespace, or of the gateway when installed. */
+  readonly externalInterface?: string;
+  readonly externalMtu?: number;
+  readonly defaultGateway?: string;
+  /** IPv4 addresses (CIDR) with their interface, of the root namespace. */
+  readonly addresses: readonly { readonly interface: string; readonly address: string }[];
+  /** IPv4 routes' destinations in the root namespace. */
+  readonly routes: readonly string[];
+  /** SHA-256 (hex) of /opt/mobula/bin/mobula, if there is one. */
+  readonly executableHash?: string;
+  /** The text of /opt/mobula/state.json, if there is one. */
+  readonly state?: HostStateFile;
+  /** Seconds since 1970 on the host. */
+  readonly clock: number;
+  /** Who listens on UDP 51820 in the root namespace, empty if nobody. */
+  readonly wireguardPortUser: string;
+}
+
+/** /opt/mobula/state.json: how far an installation came. */
+export interface HostStateFile {
+  readonly schema: 1;
+  readonly status: "installing" | "installed";
+  /** Phase of the push that wrote it. */
+  readonly phase: string;
+  /** ISO 8601, UTC. */
+  readonly since: string;
+  /** Current generation, 0 before the first. */
+  readonly generation: number;
+}
+
+/** The external interface and what it carried before mobula: what the gateway takes over, what uninstall gives back. */
+export interface Baseline {
+  readonly schema: 1;
+  readonly interface: string;
+  /** Permanent MAC, lower case with colons. */
+  readonly mac: string;
+  /** Bytes. */
+  readonly mtu: number;
+  /** CIDR notation, v4 and v6, global scope. */
+  readonly addresses: readonly string[];
+  readonly routes: readonly BaselineRoute[];
+  /** Name servers' addresses, none of them loopback. */
+  readonly resolvers: readonly string[];
+  readonly search: readonly string[];
+  /** /etc/resolv.conf as it was: a symbolic link's target or a file's text. */
+  readonly resolvConf: { readonly link?: string; readonly text?: string };
+  readonly sshPort: number;
+  /** Who configured the host's network. */
+  readonly managers: readonly NetworkManager[];
+  /** /etc/network/interfaces as it was, where ifupdown configured the interface. */
+  readonly interfaces?: string;
+}
+
+/** A program that configures network cards and has to let go of ours. */
+export type NetworkManager = "networkd" | "NetworkManager" | "ifupdown";
+
+/** One route of the external interface. */
+export interface BaselineRoute {
+  readonly family: "inet" | "inet6";
+  /** CIDR or `default`. */
+  readonly destination: string;
+  readonly via?: string;
+  readonly metric?: number;
+  readonly onlink?: boolean;
+}
+
+/** What the host can do, probed in a scratch namespace; decides kernel or userspace. */
+export interface Capabilities {
+  readonly wireguard: "kernel" | "userspace";
+  /** Open vSwitch's `datapath_type`. */
+  readonly datapath: "system" | "netdev";
+}

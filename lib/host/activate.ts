@@ -1,0 +1,35 @@
+/**
+ * Makes a staged generation the current one and brings the live network to it. Changes the host's network.
+ */
+import { HostError } from "../errors.ts";
+import { MAIN_UNIT } from "../render/units.ts";
+import { type Context, generationDir, readConfig, writeJson } from "./context.ts";
+import { ACTIVATION_FILE, CURRENT_LINK } from "./paths.ts";
+import type { ActivateRequest, ActivateResult } from "./protocol.ts";
+import { runStep } from "./run_steps.ts";
+import { type Activation, currentPlan, up, writeFiles } from "./up.ts";
+
+/**
+ * Where the external interface has to move, the connection that asks for it would die half-way: systemd does the work instead,
+ * and the caller comes back over a new connection.
+ */
+export async function activate({ generation }: ActivateRequest, context: Context): Promise<ActivateResult> {
+  const { runner, report } = context;
+  if (await readConfig(runner, generationDir(generation)) === undefined) {
+    throw new HostError(`Cannot activate generation ${generation}: there is none; expected a staged one`);
+  }
+  await runStep(runner, {
+    title: `make generation ${generation} current`,
+    argv: ["ln", "-sfn", generationDir(generation), CURRENT_LINK],
+  });
+  const { plan, cutsConnection } = await currentPlan(context);
+  if (!cutsConnection) return { cutsConnection, steps: await up(context) };
+  await writeFiles(context, plan);
+  await writeJson(runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);
+  report(`start ${MAIN_UNIT}`);
+  await runStep(runner, {
+    title: `start ${MAIN_UNIT}`,
+    argv: ["systemctl", "restart", "--no-block", MAIN_UNIT],
+  });
+  return { cutsConnection, steps: [`start ${MAIN_UNIT}`] };
+}

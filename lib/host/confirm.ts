@@ -1,0 +1,60 @@
+/**
+ * Ends an installation: the host counts as installed, and old generations and keys are forgotten. Changes files of ours only.
+ */
+import { HostError } from "../errors.ts";
+import { KEY_DIR, keyFile } from "../net/wireguard.ts";
+import type { Runner } from "../step.ts";
+import { type Context, generationDir, readConfig, readState, writeJson } from "./context.ts";
+import { CURRENT_LINK, GENERATIONS_DIR, STATE_FILE } from "./paths.ts";
+import type { ConfirmResult } from "./protocol.ts";
+import { runStep } from "./run_steps.ts";
+
+/** How many generations are kept, the current one included. */
+const KEPT_GENERATIONS = 5;
+
+/** Marks the current generation as confirmed. */
+export async function confirm(_request: unknown, { runner }: Context): Promise<ConfirmResult> {
+  const link = await runner.run({ title: "read the current generation", argv: ["readlink", CURRENT_LINK] });
+  const generation = Number(/(\d+)\s*$/.exec(link.stdout)?.[1] ?? 0);
+  if (generation === 0) {
+    throw new HostError("Cannot confirm: no current generation; expected an activated one");
+  }
+  const state = await readState(runner);
+  if (state?.status !== "installed" || state.generation !== generation) {
+    const since = new Date().toISOString();
+    await writeJson(runner, STATE_FILE, {
+      schema: 1,
+      status: "installed",
+      phase: "confirm",
+      since,
+      generation,
+    });
+    await forgetOld(runner, generation);
+  }
+  return { generation };
+}
+
+async function forgetOld(runner: Runner, current: number): Promise<void> {
+  const { stdout } = await runner.run({ title: "list the generations", argv: ["ls", GENERATIONS_DIR] });
+  const all = stdout.split("\n").filter((name) => /^\d+$/.test(name)).map(Number).sort((a, b) => a - b);
+  const kept = all.filter((number) =>
+    number === current || number > current - KEPT_GENERATIONS && number < current
+  );
+  const old = all.filter((number) => !kept.includes(number)).map(generationDir);
+  if (old.length > 0) {
+    await runStep(runner, { title: "forget old generations", argv: ["rm", "-rf", "--", ...old] });
+  }
+  const configs = await Promise.all(
+    kept.map((number) => readConfig(runner, generationDir(number)).catch(() => undefined)),
+  );
+  const keys = configs.map((config) => config?.hosts.find(({ id }) => id === config.self)?.publicKey)
+    .filter((key) => key !== undefined).map(keyFile);
+  const files = await runner.run({ title: "list the keys", argv: ["ls", KEY_DIR] });
+  const stale = files.stdout.split("\n").filter((name) => name.endsWith(".key")).map((name) =>
+    `${KEY_DIR}/${name}`
+  )
+    .filter((path) => !keys.includes(path));
+  if (stale.length > 0) {
+    await runStep(runner, { title: "forget old keys", argv: ["rm", "-f", "--", ...stale] });
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * What every on-host action is given, and the small files in which a host keeps its state. Reads and writes through the Runner.
+ */
+import { HostError } from "../errors.ts";
+import type { Baseline, Capabilities, HostStateFile } from "../facts.ts";
+import type { HostConfig } from "../fleet.ts";
+import { parseHostConfig } from "../host_config.ts";
+import type { HostInput } from "../net/wanted.ts";
+import type { Runner } from "../step.ts";
+import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK, GENERATIONS_DIR, STATE_FILE } from "./paths.ts";
+import type { Report } from "./run_steps.ts";
+
+/** The hands and the voice of an action. */
+export interface Context {
+  readonly runner: Runner;
+  readonly report: Report;
+}
+
+/** Reads a JSON file of ours; undefined where there is none, HostError where it is broken. */
+export async function readJson<T>(runner: Runner, path: string): Promise<T | undefined> {
+  const text = await runner.readFile(path);
+  if (text === undefined) return undefined;
+  try {
+    return JSON.parse(text) as T;
+  } catch {
+    throw new HostError(
+      `Cannot read ${path}: not JSON; expected the file as mobula wrote it; push with --reinstall`,
+    );
+  }
+}
+
+/** Writes a JSON file of ours. */
+export function writeJson(runner: Runner, path: string, value: unknown): Promise<void> {
+  return runner.writeFile({ path, content: `${JSON.stringify(value, null, 2)}\n` });
+}
+
+/** The state as the last run left it, or that of a host that has never been touched. */
+export async function readState(runner: Runner): Promise<HostStateFile | undefined> {
+  return await readJson<HostStateFile>(runner, STATE_FILE);
+}
+
+/** The configuration of a generation, checked again: the file may have been edited by hand. */
+export async function readConfig(runner: Runner, directory: string): Promise<HostConfig | undefined> {
+  const config = await readJson<unknown>(runner, `${directory}/config.json`);
+  return config === undefined ? undefined : parseHostConfig(config);
+}
+
+/** Directory of a generation. */
+export function generationDir(generation: number): string {
+  return `${GENERATIONS_DIR}/${generation}`;
+}
+
+/** All that the host's network is a function of, for the current generation. */
+export async function readInput(runner: Runner): Promise<HostInput> {
+  const [config, baseline, capabilities] = await Promise.all([
+    readConfig(runner, CURRENT_LINK),
+    readJson<Baseline>(runner, BASELINE_FILE),
+    readJson<Capabilities>(runner, CAPABILITIES_FILE),
+  ]);
+  if (config && baseline && capabilities) return { config, baseline, capabilities };
+  throw new HostError(
+    "Cannot read the installation: no current generation, baseline or capabilities below /opt/mobula; " +
+      "expected a finished push; push with --reinstall",
+  );
+}

@@ -1,0 +1,15 @@
+/**
+ * Where things lie on a host. Constants only.
+ */
+export const INSTALL_DIR = "/opt/mobula";
+export const GENERATIONS_DIR = `${INSTALL_DIR}/generations`;
+export const CURRENT_LINK = `${INSTALL_DIR}/current`;
+export const BASELINE_FILE = `${INSTALL_DIR}/baseline.json`;
+export const CAPABILITIES_FILE = `${INSTALL_DIR}/capabilities.json`;
+export const STATE_FILE = `${INSTALL_DIR}/state.json`;
+export const EXECUTABLE = `${INSTALL_DIR}/bin/mobula`;
+/** How the last activation went; gone after a boot, so that no old word counts. */
+export const ACTIVATION_FILE = "/run/mobula/activation.json";
+export const LOCK_FILE = "/run/mobula/lock";
+/** Services that have to reload a changed file, and may not have done so yet. */
+export const PENDING_DIR = "/run/mobula/pending";

@@ -1,0 +1,192 @@
+/**
+ * Prepares a host for a generation: packages, what the kernel can do, the baseline, the WireGuard key. Changes the host, but
+ * nothing of its network.
+ */
+import { findDistro } from "../distro/table.ts";
+import {
+  installStep,
+  maskSteps,
+  missingPackages,
+  PROVING_COMMANDS,
+  refreshStep,
+  simulateStep,
+} from "../distro/packages.ts";
+import { CommandError, HostError } from "../errors.ts";
+import type { Baseline, Capabilities } from "../facts.ts";
+import { generateKeyPair, publicKeyOf } from "../keys.ts";
+import { keyFile } from "../net/wireguard.ts";
+import { Secret } from "../secret.ts";
+import type { Runner } from "../step.ts";
+import { BASELINE_SCRIPT, parseBaseline } from "./baseline.ts";
+import { type Context, readConfig, readJson, readState, writeJson } from "./context.ts";
+import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK, STATE_FILE } from "./paths.ts";
+import type { PrepareRequest, PrepareResult } from "./protocol.ts";
+import { runStep, runSteps } from "./run_steps.ts";
+
+/** May be repeated at any time; on a prepared host it changes nothing but, if asked to, the key. */
+export async function prepare(request: PrepareRequest, context: Context): Promise<PrepareResult> {
+  const { runner } = context;
+  const state = await readState(runner);
+  const newlyInstalled = state === undefined || state.generation === 0 || request.reinstall;
+  await refuseInterrupted(request, context);
+  if (newlyInstalled) await markInstalling(runner, state?.generation ?? 0);
+  try {
+    const [capabilities, baseline] = await Promise.all([
+      probeKernel(runner),
+      readBaseline(runner, request.sshPort),
+    ]);
+    const packagesInstalled = await installPackages(context, capabilities);
+    await storeIfChanged(runner, CAPABILITIES_FILE, capabilities);
+    await storeIfChanged(runner, BASELINE_FILE, baseline);
+    const publicKey = await readOrMakeKey(request, runner);
+    return { publicKey, capabilities, newlyInstalled, packagesInstalled, underlayMtu: baseline.mtu };
+  } catch (error) {
+    // It failed by itself and said so: only a run that was cut off counts as interrupted.
+    if (state === undefined) await runner.writeFile({ path: STATE_FILE, content: undefined });
+    else await writeJson(runner, STATE_FILE, state);
+    throw error;
+  }
+}
+
+/** An installation that was cut off is only taken up again on purpose. */
+async function refuseInterrupted(request: PrepareRequest, { runner }: Context): Promise<void> {
+  const state = await readState(runner);
+  if (state?.status !== "installing" || request.reinstall) return;
+  throw new HostError(
+    `Cannot install: an installation was interrupted here at ${state.since} in phase ${state.phase}; ` +
+      "expected a finished one; push with --reinstall",
+  );
+}
+
+/** Writes the mark that `confirm` takes away. */
+async function markInstalling(runner: Runner, generation: number): Promise<void> {
+  const since = new Date().toISOString();
+  await writeJson(runner, STATE_FILE, {
+    schema: 1,
+    status: "installing",
+    phase: "prepare",
+    since,
+    generation,
+  });
+}
+
+async function storeIfChanged(runner: Runner, path: string, value: unknown): Promise<void> {
+  if (JSON.stringify(await readJson(runner, path)) !== JSON.stringify(value)) {
+    await writeJson(runner, path, value);
+  }
+}
+
+/** Tries the kernel's WireGuard, Open vSwitch and geneve in a namespace that ends with the script. */
+const PROBE_SCRIPT = `
+modprobe -q wireguard; modprobe -q openvswitch; modprobe -q geneve
+unshare -n sh -c '
+  ip link add mo-probe type wireguard && echo wireguard
+  ip link add mo-probe2 type geneve id 1 remote 192.0.2.1 && echo geneve
+' 2>/dev/null
+[ -e /sys/module/openvswitch ] && echo openvswitch
+exit 0
+`;
+
+async function probeKernel(runner: Runner): Promise<Capabilities> {
+  const output = await runStep(runner, {
+    title: "probe the kernel",
+    argv: ["sh", "-s"],
+    stdin: PROBE_SCRIPT,
+  });
+  const found = new Set(output.split("\n"));
+  return {
+    wireguard: found.has("wireguard") ? "kernel" : "userspace",
+    datapath: found.has("openvswitch") && found.has("geneve") ? "system" : "netdev",
+  };
+}
+
+/** The baseline is written once, before the first change; afterwards the interface is not where it was. */
+async function readBaseline(runner: Runner, sshPort: number): Promise<Baseline> {
+  const known = await readJson<Baseline>(runner, BASELINE_FILE);
+  if (known) return { ...known, sshPort };
+  const output = await runStep(runner, {
+    title: "read the network",
+    argv: ["sh", "-s"],
+    stdin: BASELINE_SCRIPT,
+  });
+  return parseBaseline(output, sshPort);
+}
+
+async function installPackages(
+  { runner, report }: Context,
+  capabilities: Capabilities,
+): Promise<readonly string[]> {
+  const script = `for name; do command -v "$name"; done; exit 0`;
+  const found = await runStep(runner, {
+    title: "look for programs",
+    argv: ["sh", "-c", script, "sh", ...PROVING_COMMANDS],
+  });
+  const commands = new Set(found.split("\n").map((path) => path.slice(path.lastIndexOf("/") + 1)));
+  const distro = await hostDistro(runner);
+  const packages = missingPackages(distro, {
+    commands,
+    wireguardInUserspace: capabilities.wireguard === "userspace",
+  });
+  if (packages.length === 0) return [];
+  if (packages.includes(distro.packages.openvswitch)) await runSteps(runner, maskSteps(distro), report);
+  await refreshPackages({ runner, report }, distro, packages);
+  await runSteps(runner, [installStep(distro, packages)], report);
+  return packages;
+}
+
+/** A source that is gone is no harm as long as the packages can be had from another one. */
+async function refreshPackages(
+  { runner, report }: Context,
+  distro: Parameters<typeof refreshStep>[0],
+  packages: readonly string[],
+) {
+  const refresh = refreshStep(distro);
+  report(refresh.title);
+  const refreshed = await runner.run(refresh);
+  if (refreshed.code === 0) return;
+  const simulated = await runner.run(simulateStep(distro, packages));
+  if (simulated.code !== 0) {
+    throw new CommandError(
+      refresh.title,
+      refresh.argv,
+      refreshed.code,
+      `${refreshed.stderr}${simulated.stderr}`,
+    );
+  }
+}
+
+async function hostDistro(runner: Runner) {
+  const text = await runner.readFile("/etc/os-release") ?? await runner.readFile("/usr/lib/os-release") ?? "";
+  const value = (key: string) => new RegExp(`^${key}=["']?(.*?)["']?$`, "m").exec(text)?.[1] ?? "";
+  const answer = findDistro(
+    value("ID"),
+    value("ID_LIKE").split(" ").filter((word) => word !== ""),
+    value("VERSION_ID"),
+  );
+  if ("distro" in answer) return answer.distro;
+  throw new HostError(`Cannot install: ${answer.refused}`);
+}
+
+/** The key that the coming generation uses; its private half is written on the host and never leaves it. */
+async function readOrMakeKey(request: PrepareRequest, runner: Runner): Promise<string> {
+  if (request.pinnedKeys) {
+    const { publicKey, privateKey } = request.pinnedKeys;
+    await writeKey(runner, publicKey, new Secret(privateKey));
+    return publicKey;
+  }
+  if (request.keys === "keep") {
+    const config = await readConfig(runner, CURRENT_LINK);
+    const current = config?.hosts.find(({ id }) => id === config.self)?.publicKey;
+    const text = current === undefined ? undefined : await runner.readFile(keyFile(current));
+    if (text !== undefined && await publicKeyOf(new Secret(text.trim())) === current) return current;
+  }
+  const pair = await generateKeyPair();
+  await writeKey(runner, pair.publicKey, pair.privateKey);
+  return pair.publicKey;
+}
+
+async function writeKey(runner: Runner, publicKey: string, privateKey: Secret): Promise<void> {
+  const path = keyFile(publicKey);
+  const content = `${privateKey.reveal()}\n`;
+  if (await runner.readFile(path) !== content) await runner.writeFile({ path, content, mode: 0o600 });
+}

@@ -1,0 +1,110 @@
+/**
+ * What deployer and host say to each other: `mobula host <verb>` reads one request as JSON on its standard input and answers with
+ * JSON lines, any number of `step` events and then one `result` or `error`. Types only.
+ */
+import type { Capabilities } from "../facts.ts";
+import type { HostConfig } from "../fleet.ts";
+
+/** One line of a host's answer. */
+export type HostEvent =
+  | { readonly event: "step"; readonly title: string }
+  | { readonly event: "result"; readonly result: unknown }
+  | { readonly event: "error"; readonly kind: string; readonly message: string };
+
+/** Install packages, read or make keys, remember the baseline, probe the kernel. */
+export interface PrepareRequest {
+  readonly keys: "keep" | "rotate";
+  /** From `hosts.yml`; the only secret that ever travels, because it was written there. */
+  readonly pinnedKeys?: { readonly publicKey: string; readonly privateKey: string };
+  readonly reinstall: boolean;
+  readonly sshPort: number;
+}
+
+/** The answer to `prepare`. */
+export interface PrepareResult {
+  /** Base64; the key that the coming generation will use. */
+  readonly publicKey: string;
+  readonly capabilities: Capabilities;
+  /** No generation was active before. */
+  readonly newlyInstalled: boolean;
+  readonly packagesInstalled: readonly string[];
+  /** MTU of the external interface, bytes. */
+  readonly underlayMtu: number;
+}
+
+/** Render a generation and let every file be checked by its own tool. */
+export interface StageRequest {
+  readonly config: HostConfig;
+}
+
+/** The answer to `stage`. */
+export interface StageResult {
+  readonly generation: number;
+  /** Whether the staged generation differs from the current one. */
+  readonly changed: boolean;
+  /** Paths that differ. */
+  readonly files: readonly string[];
+}
+
+/** Make the staged generation the current one and bring the live network to it. */
+export interface ActivateRequest {
+  readonly generation: number;
+}
+
+/** The answer to `activate`. */
+export interface ActivateResult {
+  /** True: the external interface is about to move; this connection will die, a new one is needed, then `status`. */
+  readonly cutsConnection: boolean;
+  /** Titles of the steps taken, empty when there was nothing to do. */
+  readonly steps: readonly string[];
+}
+
+/** The answer to `status` (its request is empty): how the last activation went. */
+export interface StatusResult {
+  readonly generation: number;
+  readonly activation: "running" | "done" | "failed";
+  /** Why it failed, with the last lines of what was said. */
+  readonly error?: string;
+  readonly capabilities: Capabilities;
+  /** Kernel's boot id: differs after a reboot. */
+  readonly bootId: string;
+}
+
+/** Reach every target, resolve every name. */
+export interface ProbeRequest {
+  readonly pings: readonly PingTarget[];
+  readonly names: readonly NameTarget[];
+}
+
+/** One address to be pinged, from the host itself or from its gateway's namespace. */
+export interface PingTarget {
+  readonly address: string;
+  readonly from: "host" | "gateway";
+}
+
+/** One name to be resolved at the host's own gateway; `address` where one is expected. */
+export interface NameTarget {
+  readonly name: string;
+  readonly address?: string;
+}
+
+/** The answer to `probe`; the lists are in the order of the request. */
+export interface ProbeResult {
+  /** Round-trip time in milliseconds; null for no answer. */
+  readonly pings: readonly (number | null)[];
+  /** The address found; null for none. */
+  readonly names: readonly (string | null)[];
+  readonly capabilities: Capabilities;
+  /** Clock in milliseconds since 1970. */
+  readonly clock: number;
+}
+
+/** The answer to `confirm` (its request is empty): the installation is complete. */
+export interface ConfirmResult {
+  readonly generation: number;
+}
+
+/** The answer to `reboot` (its request is empty); the connection dies soon after. */
+export interface RebootResult {
+  readonly bootId: string;
+}

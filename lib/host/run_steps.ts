@@ -1,0 +1,66 @@
+/**
+ * Runs a list of steps in order through a Runner and stops at the first that fails.
+ */
+import { CommandError } from "../errors.ts";
+import type { Runner, Step } from "../step.ts";
+
+/** Told of every step as it begins. */
+export type Report = (title: string) => void;
+
+/** Runs the steps; throws CommandError for the first that fails. Neighbouring `ip` commands share one process. */
+export async function runSteps(runner: Runner, steps: readonly Step[], report: Report): Promise<void> {
+  for (const group of groupSteps(steps)) {
+    for (const step of group) report(step.title);
+    await runGroup(runner, group);
+  }
+}
+
+/** Runs one command; throws CommandError unless it ends with 0. */
+export async function runStep(runner: Runner, step: Step): Promise<string> {
+  const { code, stdout, stderr } = await runner.run(step);
+  if (code !== 0) throw new CommandError(step.title, step.argv, code, stderr || stdout);
+  return stdout;
+}
+
+async function runGroup(runner: Runner, group: readonly Step[]): Promise<void> {
+  const [first] = group;
+  if (!first) return;
+  if (group.length === 1) {
+    await runStep(runner, first);
+    return;
+  }
+  const batch = batchOf(group);
+  const { code, stderr } = await runner.run(batch);
+  if (code === 0) return;
+  // "Command failed -:3" names the line.
+  const line = Number(/Command failed -:(\d+)/.exec(stderr)?.[1] ?? 1);
+  const failed = group[line - 1] ?? first;
+  throw new CommandError(failed.title, failed.argv, code, stderr);
+}
+
+/** ip(8), -batch: one command a line; none of our words holds a space. */
+function batchOf(group: readonly Step[]): Step {
+  const [first] = group;
+  return {
+    title: `run ${group.length} ip commands`,
+    argv: ["ip", "-batch", "-"],
+    stdin: group.map(({ argv }) => `${argv.slice(1).join(" ")}\n`).join(""),
+    ...(first?.namespace ? { namespace: first.namespace } : {}),
+  };
+}
+
+function groupSteps(steps: readonly Step[]): Step[][] {
+  const groups: Step[][] = [];
+  for (const step of steps) {
+    const last = groups.at(-1);
+    if (last && batchable(step) && batchable(last[0]!) && last[0]?.namespace === step.namespace) {
+      last.push(step);
+    } else groups.push([step]);
+  }
+  return groups;
+}
+
+/** Options like -6 and the namespaces' own commands do not work in a batch. */
+function batchable({ argv, stdin }: Step): boolean {
+  return argv[0] === "ip" && stdin === undefined && !argv[1]?.startsWith("-") && argv[1] !== "netns";
+}

@@ -1,0 +1,96 @@
+/**
+ * Stages a generation: renders every file, lets each be checked by its own tool, and writes the generation's folder. The running
+ * network is not touched.
+ */
+import { HostError } from "../errors.ts";
+import type { Baseline, Capabilities } from "../facts.ts";
+import { parseHostConfig } from "../host_config.ts";
+import { type HostInput, wantedNetwork } from "../net/wanted.ts";
+import { ETC_DIR } from "../render/dnsmasq.ts";
+import { renderFiles } from "../render/files.ts";
+import type { Runner, WantedFile } from "../step.ts";
+import { type Context, generationDir, readJson, writeJson } from "./context.ts";
+import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK, GENERATIONS_DIR } from "./paths.ts";
+import type { StageRequest, StageResult } from "./protocol.ts";
+import { runStep } from "./run_steps.ts";
+
+/** The generation's folder holds config.json and files.json, the list of all rendered files. */
+export async function stage(request: StageRequest, { runner, report }: Context): Promise<StageResult> {
+  const config = parseHostConfig(request.config);
+  const [baseline, capabilities] = await Promise.all([
+    readJson<Baseline>(runner, BASELINE_FILE),
+    readJson<Capabilities>(runner, CAPABILITIES_FILE),
+  ]);
+  if (!baseline || !capabilities) {
+    throw new HostError(
+      "Cannot stage: no baseline or capabilities below /opt/mobula; expected `prepare` to have run",
+    );
+  }
+  const input: HostInput = { config, baseline, capabilities };
+  const rendered = renderAll(input);
+  const current = await currentGeneration(runner);
+  const changed = await changedPaths(runner, input, rendered);
+  if (current > 0 && changed.length === 0) return { generation: current, changed: false, files: [] };
+  report("check the rendered files");
+  await checkFiles(runner, rendered);
+  const generation = await newestGeneration(runner) + 1;
+  report(`write generation ${generation}`);
+  await writeJson(runner, `${generationDir(generation)}/files.json`, rendered);
+  await writeJson(runner, `${generationDir(generation)}/config.json`, config);
+  return { generation, changed: true, files: changed };
+}
+
+/** The firewall is loaded from memory, but belongs to what a generation is made of. */
+function renderAll(input: HostInput): WantedFile[] {
+  return [...renderFiles(input), {
+    path: `${ETC_DIR}/nftables.nft`,
+    content: wantedNetwork(input).firewall.text,
+  }];
+}
+
+async function changedPaths(
+  runner: Runner,
+  input: HostInput,
+  rendered: readonly WantedFile[],
+): Promise<string[]> {
+  const [files, config] = await Promise.all([
+    readJson<WantedFile[]>(runner, `${CURRENT_LINK}/files.json`),
+    readJson<unknown>(runner, `${CURRENT_LINK}/config.json`),
+  ]);
+  const old = new Map((files ?? []).map((file) => [file.path, file.content]));
+  const paths = rendered.filter(({ path, content }) => old.get(path) !== content).map(({ path }) => path);
+  const gone = [...old.keys()].filter((path) => !rendered.some((file) => file.path === path));
+  return JSON.stringify(config) === JSON.stringify(input.config)
+    ? [...paths, ...gone]
+    : [...paths, ...gone, "config.json"];
+}
+
+/** `nft -c` in a namespace of its own, `dnsmasq --test`; each sees the file that the daemon will see. */
+async function checkFiles(runner: Runner, rendered: readonly WantedFile[]): Promise<void> {
+  const text = (path: string) => rendered.find((file) => file.path === path)?.content ?? "";
+  await Promise.all([
+    runStep(runner, {
+      title: "check the firewall's rules",
+      argv: ["unshare", "-n", "nft", "-c", "-f", "/dev/stdin"],
+      stdin: text(`${ETC_DIR}/nftables.nft`),
+    }),
+    runStep(runner, {
+      title: "check dnsmasq's configuration",
+      argv: ["dnsmasq", "--test", "--conf-file=/dev/stdin"],
+      stdin: text(`${ETC_DIR}/dnsmasq.conf`),
+    }),
+  ]);
+}
+
+async function currentGeneration(runner: Runner): Promise<number> {
+  const { stdout } = await runner.run({
+    title: "read the current generation",
+    argv: ["readlink", CURRENT_LINK],
+  });
+  return Number(/(\d+)\s*$/.exec(stdout)?.[1] ?? 0);
+}
+
+async function newestGeneration(runner: Runner): Promise<number> {
+  const { stdout } = await runner.run({ title: "list the generations", argv: ["ls", GENERATIONS_DIR] });
+  return Math.max(0, ...stdout.split("\n").filter((name) => /^\d+$/.test(name)).map(Number));
+}

@@ -1,0 +1,39 @@
+/**
+ * Says how the last activation went. Reads files only.
+ */
+import type { Capabilities } from "../facts.ts";
+import { type Context, readJson, readState } from "./context.ts";
+import { ACTIVATION_FILE, CAPABILITIES_FILE } from "./paths.ts";
+import type { StatusResult } from "./protocol.ts";
+import type { Activation } from "./up.ts";
+
+/** After a boot the activation counts as running until mobula.service has said otherwise. */
+export async function status(_request: unknown, { runner }: Context): Promise<StatusResult> {
+  const [activation, capabilities, state, bootId] = await Promise.all([
+    readJson<Activation>(runner, ACTIVATION_FILE),
+    readJson<Capabilities>(runner, CAPABILITIES_FILE),
+    readState(runner),
+    readBootId({ runner }),
+  ]);
+  return {
+    generation: state?.generation ?? 0,
+    activation: activation?.status ?? "running",
+    capabilities: capabilities ?? { wireguard: "userspace", datapath: "netdev" },
+    bootId,
+    ...(activation?.error ? { error: activation.error } : {}),
+  };
+}
+
+/**
+ * A word that differs after every boot. A container shares the kernel's boot id with its neighbours, so the start time of its
+ * first process is part of it.
+ */
+export async function readBootId({ runner }: Pick<Context, "runner">): Promise<string> {
+  const [boot, init] = await Promise.all([
+    runner.readFile("/proc/sys/kernel/random/boot_id"),
+    runner.readFile("/proc/1/stat"),
+  ]);
+  // Field 22 (proc(5)); the second field, the name in parentheses, may hold spaces.
+  const started = init?.slice(init.lastIndexOf(")") + 2).split(" ")[19] ?? "";
+  return `${boot?.trim() ?? ""}-${started}`;
+}

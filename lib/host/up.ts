@@ -1,0 +1,115 @@
+/**
+ * Brings the live host to its current generation: at boot, at a push, and after a daemon was restarted. Changes the host.
+ */
+import { HostError } from "../errors.ts";
+import { movesNic } from "../net/steps.ts";
+import { type HostInput, wantedNetwork } from "../net/wanted.ts";
+import { type Context, readInput, writeJson } from "./context.ts";
+import { lookAtHost } from "./look.ts";
+import { ACTIVATION_FILE, LOCK_FILE, PENDING_DIR } from "./paths.ts";
+import { type HostPlan, planHost, planTitles, type SeenHost } from "./plan.ts";
+import { runSteps } from "./run_steps.ts";
+
+/** How an activation went; /run/mobula/activation.json. */
+export interface Activation {
+  readonly status: "running" | "done" | "failed";
+  readonly error?: string;
+}
+
+/** How often the plan is made again when the host still differs after it was carried out. */
+const MAX_ROUNDS = 3;
+/** How long a boot waits for the network card, milliseconds. */
+const NIC_DEADLINE = 20_000;
+
+/** Carries out the plan until nothing is left to do; returns the titles of all that was done. */
+export async function up(context: Context): Promise<readonly string[]> {
+  return await locked(async () => {
+    const input = await readInput(context.runner);
+    await writeJson(context.runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);
+    try {
+      const titles = await converge(context, input);
+      await writeJson(context.runner, ACTIVATION_FILE, { status: "done" } satisfies Activation);
+      return titles;
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      await writeJson(
+        context.runner,
+        ACTIVATION_FILE,
+        { status: "failed", error: message } satisfies Activation,
+      );
+      throw error;
+    }
+  });
+}
+
+/** The plan for the current generation, and whether carrying it out takes the external interface away from this connection. */
+export async function currentPlan({ runner }: Context): Promise<{ plan: HostPlan; cutsConnection: boolean }> {
+  const input = await readInput(runner);
+  const seen = await lookAtHost(runner, input);
+  return { plan: planHost(input, seen), cutsConnection: movesNic(wantedNetwork(input), seen.network) };
+}
+
+/** Writes the plan's files and carries out what has to come before the network's steps. */
+export async function writeFiles({ runner, report }: Context, plan: HostPlan): Promise<void> {
+  // First the note of what is owed: killed in between, the next run still knows.
+  for (const name of plan.reloads) await runner.writeFile({ path: `${PENDING_DIR}/${name}`, content: "" });
+  for (const file of plan.files) {
+    report(`write ${file.path}`);
+    await runner.writeFile(file);
+  }
+  await runSteps(runner, plan.before, report);
+}
+
+async function converge(context: Context, input: HostInput): Promise<readonly string[]> {
+  const done: string[] = [];
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    const plan = await planWithNic(context, input);
+    const titles = planTitles(plan);
+    if (titles.length === 0) {
+      await forgetReloads(context, plan);
+      return done;
+    }
+    done.push(...titles);
+    await writeFiles(context, plan);
+    await runSteps(context.runner, [...plan.network, ...plan.after], context.report);
+    await forgetReloads(context, plan);
+  }
+  const left = planTitles(await planWithNic(context, input));
+  if (left.length === 0) return done;
+  throw new HostError(
+    `Cannot bring the network up: after ${MAX_ROUNDS} rounds the host still differs (${left.join("; ")}); ` +
+      "expected every step to last; see `journalctl -u 'mobula*'`",
+  );
+}
+
+async function forgetReloads({ runner }: Context, plan: HostPlan): Promise<void> {
+  for (const name of plan.reloads) {
+    await runner.writeFile({ path: `${PENDING_DIR}/${name}`, content: undefined });
+  }
+}
+
+/** At boot the card may be a moment late. */
+async function planWithNic({ runner }: Context, input: HostInput): Promise<HostPlan> {
+  const deadline = Date.now() + NIC_DEADLINE;
+  while (true) {
+    const seen: SeenHost = await lookAtHost(runner, input);
+    try {
+      return planHost(input, seen);
+    } catch (error) {
+      if (!(error instanceof HostError) || Date.now() > deadline) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+}
+
+/** One at a time: a boot, a push and a restarted daemon may come together. */
+async function locked<T>(action: () => Promise<T>): Promise<T> {
+  await Deno.mkdir(LOCK_FILE.slice(0, LOCK_FILE.lastIndexOf("/")), { recursive: true });
+  const file = await Deno.open(LOCK_FILE, { create: true, write: true, mode: 0o600 });
+  try {
+    await file.lock(true);
+    return await action();
+  } finally {
+    file.close();
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * What one host is told of the configuration, and the same checked again when it arrives there. Pure.
+ */
+import { z } from "zod";
+import { inNetwork, MAX_HOST_ID, MIN_HOST_ID, NETWORKS } from "./address.ts";
+import { isAccessAddress, isExternalAddress, isHostname } from "./config/kinds.ts";
+import { HostError } from "./errors.ts";
+import type { Fleet, HostConfig, PeerHost } from "./fleet.ts";
+import { isKey } from "./keys.ts";
+
+/** Smallest and largest underlay MTU (bytes) that a network is built on. */
+const UNDERLAY_MTU = [1280, 65535] as const;
+
+/**
+ * What host `id` is told: everything public of the fleet. Pinned keys win over `pubkeys` (by external address), `mobula_mtu` wins
+ * over `underlayMtu` (the smallest of the fleet, bytes).
+ */
+export function hostConfigFor(
+  fleet: Fleet,
+  id: number,
+  pubkeys: ReadonlyMap<string, { readonly publicKey: string }>,
+  underlayMtu: number,
+): HostConfig {
+  const self = fleet.hosts.find((host) => host.id === id);
+  if (!self) throw new RangeError(`Cannot configure host: id ${id}; expected the id of a host of the fleet`);
+  const peer = ({ address, id, hostname, pinnedKeys }: Fleet["hosts"][number]): PeerHost => {
+    const publicKey = pinnedKeys?.publicKey ?? pubkeys.get(address)?.publicKey;
+    return { address, id, hostname, ...(publicKey === undefined ? {} : { publicKey }) };
+  };
+  return {
+    schema: 1,
+    self: id,
+    access: self.access,
+    underlayMtu: fleet.underlayMtu ?? underlayMtu,
+    hosts: fleet.hosts.map(peer),
+    extraHosts: fleet.extraHosts,
+    extraWires: fleet.extraWires,
+  };
+}
+
+const hostId = z.int().min(MIN_HOST_ID).max(MAX_HOST_ID);
+const hostname = z.string().refine(isHostname, "expected a host name");
+const publicKey = z.string().refine(isKey, "expected a WireGuard key");
+const inside = (network: string) =>
+  z.string().refine((text) => inNetwork(text, network), `expected inside ${network}`);
+
+const HOST_CONFIG = z.strictObject({
+  schema: z.literal(1),
+  self: hostId,
+  access: z.enum(["none", "auto"]),
+  underlayMtu: z.int().min(UNDERLAY_MTU[0]).max(UNDERLAY_MTU[1]),
+  hosts: z.array(z.strictObject({
+    address: z.string().refine(isExternalAddress, "expected an external IPv4 address"),
+    id: hostId,
+    hostname,
+    publicKey: publicKey.optional(),
+  })),
+  extraHosts: z.array(z.strictObject({
+    address: z.string().refine(isAccessAddress, `expected inside ${NETWORKS.access}`),
+    hostname,
+  })),
+  extraWires: z.array(z.strictObject({ address: inside(NETWORKS.extrawire), publicKey })),
+}).superRefine((config, context) => {
+  const unique = (what: string, values: readonly (string | number)[]) => {
+    if (new Set(values).size < values.length) context.addIssue(`expected each ${what} once`);
+  };
+  const { hosts, extraHosts, extraWires } = config;
+  if (!hosts.some(({ id }) => id === config.self)) context.addIssue("expected this host among hosts");
+  unique("id", hosts.map(({ id }) => id));
+  unique("address", [...hosts, ...extraHosts, ...extraWires].map(({ address }) => address));
+  unique("host name", [...hosts, ...extraHosts].map(({ hostname }) => hostname.toLowerCase()));
+  unique("key", [...hosts, ...extraWires].flatMap(({ publicKey }) => publicKey ?? []));
+});
+
+/** Checks a configuration as it arrives on a host; a HostError says everything that is wrong. */
+export function parseHostConfig(json: unknown): HostConfig {
+  const result = HOST_CONFIG.safeParse(json);
+  if (result.success) return result.data;
+  const wrong = result.error.issues.slice(0, 10).map(({ path, message }) => [...path, message].join(": "));
+  throw new HostError(
+    `Cannot read host configuration: ${wrong.join("; ")}; push again with one version of mobula`,
+  );
+}

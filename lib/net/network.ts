@@ -1,0 +1,155 @@
+/**
+ * The network of one host as data: the same shape for what is wanted and for what is seen. Types and names only.
+ */
+import type { Namespace } from "../step.ts";
+
+/** The network namespace an object lives in. */
+export type Scope = "root" | Namespace;
+
+/** All scopes in the order in which they are looked at. */
+export const SCOPES: readonly Scope[] = ["root", "mobula", "mobula-sw"];
+
+/** Names of our links and bridges. */
+export const LINK = {
+  access: "veth_fac0",
+  intrawire: "mo-dir-hs",
+  externalBridge: "mo-ext-gw",
+  externalMiddle: "mo-mid-gw",
+  intrawireGateway: "mo-dir-gw",
+  wireguard: "mo-wg-gw",
+  accessPort: "mo-fac-ovs",
+  switch: "ovsbr-mobula",
+  gatewayPort: "mo-gw-ovs",
+  underlayGateway: "mo-und-gw",
+  underlaySwitch: "mo-und-sw",
+  underlayBridge: "br-und",
+} as const;
+
+/** The host's end of the veth pair into the external bridge: `veth_` and the last ten characters of the NIC's name. */
+export function externalVeth(nic: string): string {
+  return `veth_${nic.slice(-10)}`;
+}
+
+/** A link's place: two namespaces may have links of one name. */
+export interface LinkRef {
+  readonly scope: Scope;
+  readonly name: string;
+}
+
+/** One link. Undefined properties are left as they are. */
+export interface Link extends LinkRef {
+  /** `foreign`: made by somebody else (the NIC, Open vSwitch, wireguard-go); it is configured here, not created. */
+  readonly kind: "veth" | "bridge" | "wireguard" | "nic" | "foreign";
+  readonly mac?: string;
+  /** Bytes. */
+  readonly mtu?: number;
+  readonly up?: boolean;
+  /** The bridge it is a port of. */
+  readonly master?: string;
+  /** Other end of a veth pair; only the first end of a pair has it. */
+  readonly peer?: LinkRef & { readonly mac: string };
+  /** IPv4 and IPv6 addresses in CIDR notation; undefined: not ours to say. */
+  readonly addresses?: readonly string[];
+  /** Transmit checksum offload. */
+  readonly txChecksum?: boolean;
+}
+
+/** One route. */
+export interface Route {
+  readonly scope: Scope;
+  readonly family: "inet" | "inet6";
+  readonly table: number;
+  readonly destination: string;
+  readonly device: string;
+  readonly via?: string;
+  readonly source?: string;
+  readonly metric?: number;
+  readonly onlink?: boolean;
+}
+
+/** One permanent neighbour entry. */
+export interface Neighbour extends LinkRef {
+  readonly address: string;
+  readonly mac: string;
+}
+
+/** One policy rule of the root namespace. */
+export interface Rule {
+  readonly priority: number;
+  readonly from?: string;
+  readonly to?: string;
+  readonly table: number;
+}
+
+/** One kernel setting, `key` in sysctl's dotted form. */
+export interface Sysctl {
+  readonly scope: Scope;
+  readonly key: string;
+  readonly value: string;
+  /** Set only where the kernel has it at all. */
+  readonly optional?: boolean;
+}
+
+/** One WireGuard peer. */
+export interface WireguardPeer {
+  readonly publicKey: string;
+  /** `address:port`; clients have none. */
+  readonly endpoint?: string;
+  readonly allowedIps: readonly string[];
+  /** For messages: a host name or a client's address. */
+  readonly label: string;
+}
+
+/** The WireGuard device. */
+export interface Wireguard {
+  readonly publicKey: string;
+  readonly listenPort: number;
+  readonly peers: readonly WireguardPeer[];
+}
+
+/** One port of an Open vSwitch bridge; `columns` are ovs-vsctl's `table.column[:key]` settings of Port and Interface. */
+export interface SwitchPort {
+  readonly bridge: string;
+  readonly name: string;
+  readonly port: Readonly<Record<string, string>>;
+  readonly interface: Readonly<Record<string, string>>;
+}
+
+/** One Open vSwitch bridge with its columns. */
+export interface SwitchBridge {
+  readonly name: string;
+  readonly columns: Readonly<Record<string, string>>;
+}
+
+/** Open vSwitch's part. */
+export interface Switch {
+  readonly bridges: readonly SwitchBridge[];
+  readonly ports: readonly SwitchPort[];
+  /** Userspace mode: route and neighbour that Open vSwitch's own tunnel code uses. */
+  readonly tunnel?: {
+    readonly network: string;
+    readonly bridge: string;
+    readonly via: string;
+    readonly mac: string;
+  };
+}
+
+/** The nftables ruleset of the gateway. */
+export interface Firewall {
+  readonly text: string;
+}
+
+/** Everything of the network that is ours. */
+export interface Network {
+  readonly namespaces: readonly Namespace[];
+  readonly sysctls: readonly Sysctl[];
+  readonly links: readonly Link[];
+  readonly routes: readonly Route[];
+  readonly neighbours: readonly Neighbour[];
+  readonly rules: readonly Rule[];
+  readonly wireguard: Wireguard;
+  readonly switch: Switch;
+  readonly firewall: Firewall;
+  /** systemd units that must run. */
+  readonly units: readonly string[];
+}

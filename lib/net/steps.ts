@@ -1,0 +1,314 @@
+/**
+ * Wanted against seen → the steps between them, in the one order that is safe. Pure.
+ */
+import { HostError } from "../errors.ts";
+import type { Step } from "../step.ts";
+import type { Link, Network, Route, Scope } from "./network.ts";
+import { LINK } from "./network.ts";
+import type { Seen, SeenLink, SeenRoute } from "./seen.ts";
+import { RULE_PRIORITIES } from "./wanted.ts";
+import { switchSteps, tunnelSteps } from "./switch.ts";
+import { wireguardSteps } from "./wireguard.ts";
+
+/** Where the small programs of ours lie on a host. */
+export const BIN_DIR = "/opt/mobula/bin";
+
+/**
+ * The order: all that can fail comes before the external interface moves, and all that brings the host back on the network
+ * follows it at once. Throws HostError if the external interface is nowhere.
+ */
+export function networkSteps(wanted: Network, seen: Seen): Step[] {
+  const nic = findNic(wanted, seen);
+  return [
+    ...namespaceSteps(wanted, seen),
+    ...sysctlSteps(wanted, seen),
+    ...firewallSteps(wanted, seen),
+    ...linkAddSteps(wanted, seen),
+    ...unitSteps(wanted, seen),
+    ...wireguardSteps(wanted.wireguard, seen.wireguard),
+    ...switchSteps(wanted.switch, seen.switch),
+    ...nicSteps(nic),
+    ...linkSetSteps(wanted, seen, nic),
+    ...neighbourSteps(wanted, seen),
+    ...routeSteps(wanted, seen),
+    ...ruleSteps(wanted, seen),
+    ...tunnelSteps(wanted.switch.tunnel, seen.switch),
+  ];
+}
+
+/** Whether the steps take the external interface out of the root namespace, which ends every connection through it. */
+export function movesNic(wanted: Network, seen: Seen): boolean {
+  return findNic(wanted, seen).found.scope === "root";
+}
+
+/** A step that runs `ip` in a scope. */
+function ip(scope: Scope, title: string, ...argv: string[]): Step {
+  return {
+    title: scope === "root" ? title : `${title} in ${scope}`,
+    argv: ["ip", ...argv],
+    ...inScope(scope),
+  };
+}
+
+function inScope(scope: Scope): Pick<Step, "namespace"> {
+  return scope === "root" ? {} : { namespace: scope };
+}
+
+function namespaceSteps(wanted: Network, seen: Seen): Step[] {
+  return wanted.namespaces.filter((name) => !seen.namespaces.includes(name))
+    .map((name) => ip("root", `add namespace ${name}`, "netns", "add", name));
+}
+
+function sysctlSteps(wanted: Network, seen: Seen): Step[] {
+  return wanted.sysctls
+    .filter(({ scope, key, value, optional }) => {
+      const live = seen.sysctls.find((setting) => setting.scope === scope && setting.key === key);
+      return live === undefined ? !optional : live.value !== value;
+    })
+    .map(({ scope, key, value }) => ({
+      title: `set ${key} to ${value} in ${scope}`,
+      argv: ["sh", "-c", 'echo "$1" >"/proc/sys/$2"', "sh", value, key.replaceAll(".", "/")],
+      ...inScope(scope),
+    }));
+}
+
+function firewallSteps(wanted: Network, seen: Seen): Step[] {
+  if (seen.firewall === wanted.firewall.text) return [];
+  return [{
+    title: "load the gateway's firewall",
+    argv: [`${BIN_DIR}/load-firewall`],
+    stdin: wanted.firewall.text,
+  }];
+}
+
+function linkAddSteps(wanted: Network, seen: Seen): Step[] {
+  return wanted.links.filter((link) => !findLink(seen, link.scope, link.name)).flatMap((link): Step[] => {
+    const add = ["link", "add", link.name, ...(link.mac ? ["address", link.mac] : [])];
+    if (link.kind === "bridge") return [ip(link.scope, `add bridge ${link.name}`, ...add, "type", "bridge")];
+    if (link.kind === "wireguard") {
+      return [ip(link.scope, `add link ${link.name}`, ...add, "type", "wireguard")];
+    }
+    if (link.kind !== "veth" || !link.peer) return [];
+    const { name, mac, scope } = link.peer;
+    // Both MACs are given at once: udev writes its own into a veth that has none.
+    const peer = ["peer", "name", name, "address", mac, ...(scope === link.scope ? [] : ["netns", scope])];
+    return [ip(link.scope, `add link ${link.name} - ${name}`, ...add, "type", "veth", ...peer)];
+  });
+}
+
+function unitSteps(wanted: Network, seen: Seen): Step[] {
+  const missing = wanted.units.filter((unit) => !seen.activeUnits.includes(unit));
+  if (missing.length === 0) return [];
+  return [{ title: `start ${missing.join(", ")}`, argv: [`${BIN_DIR}/start-units`, ...missing] }];
+}
+
+interface Nic {
+  readonly wanted: Link;
+  readonly found: SeenLink;
+}
+
+/** The NIC by its permanent address, whatever its name is now: first in the gateway, then in the root namespace. */
+function findNic(wanted: Network, seen: Seen): Nic {
+  const nic = wanted.links.find((link) => link.kind === "nic");
+  if (!nic) throw new HostError("Cannot plan the network: no external interface in the baseline");
+  const ours = new Set(
+    wanted.links.filter((link) => link.kind !== "nic").map(({ scope, name }) => `${scope}/${name}`),
+  );
+  const candidates = seen.links.filter((link) =>
+    !ours.has(`${link.scope}/${link.name}`) && (link.permanentMac ?? link.mac) === nic.mac
+  );
+  const found = candidates.find((link) => link.scope === nic.scope) ??
+    candidates.find((link) => link.scope === "root");
+  if (found) return { wanted: nic, found };
+  throw new HostError(
+    `Cannot find the external interface: no link has the address ${nic.mac} (it was called ${nic.name}); ` +
+      "expected the network card that carried the host's address before mobula; see `ip link` and /opt/mobula/baseline.json",
+  );
+}
+
+function nicSteps({ wanted, found }: Nic): Step[] {
+  const rename = found.name === wanted.name ? [] : [
+    ip(
+      found.scope,
+      `rename ${found.name} to ${wanted.name}`,
+      "link",
+      "set",
+      found.name,
+      "down",
+      "name",
+      wanted.name,
+    ),
+  ];
+  if (found.scope === wanted.scope) return rename;
+  return [
+    ...rename,
+    ip("root", `move ${wanted.name} into the gateway`, "link", "set", wanted.name, "netns", wanted.scope),
+  ];
+}
+
+/** A link that is about to be made has nothing yet. */
+const BLANK: Partial<SeenLink> = { up: false, addresses: [] };
+
+function linkSetSteps(wanted: Network, seen: Seen, nic: Nic): Step[] {
+  return wanted.links.flatMap((link) => {
+    const moved = link.kind === "nic" && nic.found.scope !== link.scope;
+    const live = moved
+      ? BLANK
+      : findLink(seen, link.scope, link.kind === "nic" ? nic.found.name : link.name) ?? BLANK;
+    return [...attributeSteps(link, live), ...addressSteps(link, live)];
+  });
+}
+
+function attributeSteps(link: Link, live: Partial<SeenLink>): Step[] {
+  const { scope, name } = link;
+  const changes: string[] = [];
+  if (link.mtu !== undefined && link.mtu !== live.mtu) changes.push("mtu", String(link.mtu));
+  if (link.kind === "bridge" && link.mac !== live.mac && live.mac) changes.push("address", link.mac ?? "");
+  if (link.master !== undefined && link.master !== live.master) changes.push("master", link.master);
+  if (link.up && !live.up) changes.push("up");
+  const steps = changes.length === 0
+    ? []
+    : [ip(scope, `set ${name} ${changes.join(" ")}`, "link", "set", name, ...changes)];
+  if (link.txChecksum === undefined || link.txChecksum === live.txChecksum) return steps;
+  const value = link.txChecksum ? "on" : "off";
+  return [...steps, {
+    title: `set ${name} tx checksum ${value} in ${scope}`,
+    argv: ["ethtool", "-K", name, "tx", value],
+    ...inScope(scope),
+  }];
+}
+
+function addressSteps(link: Link, live: Partial<SeenLink>): Step[] {
+  if (link.addresses === undefined) return [];
+  const { scope, name, addresses } = link;
+  const present = live.addresses ?? [];
+  const extra = present.filter((address) => !address.includes(":") && !addresses.includes(address));
+  return [
+    ...addresses.filter((address) => !present.includes(address))
+      .map((address) => ip(scope, `add ${address} to ${name}`, "addr", "replace", address, "dev", name)),
+    ...extra.map((address) =>
+      ip(scope, `remove ${address} from ${name}`, "addr", "del", address, "dev", name)
+    ),
+  ];
+}
+
+function neighbourSteps(wanted: Network, seen: Seen): Step[] {
+  return wanted.neighbours
+    .filter(({ scope, name, address, mac }) =>
+      !seen.neighbours.some((live) =>
+        live.scope === scope && live.name === name && live.address === address && live.mac === mac
+      )
+    )
+    .map(({ scope, name, address, mac }) =>
+      ip(
+        scope,
+        `pin ${address} to ${mac}`,
+        "neigh",
+        "replace",
+        address,
+        "lladdr",
+        mac,
+        "dev",
+        name,
+        "nud",
+        "permanent",
+      )
+    );
+}
+
+function routeSteps(wanted: Network, seen: Seen): Step[] {
+  const missing = wanted.routes.filter((route) => !seen.routes.some((live) => sameRoute(route, live)));
+  const extra = seen.routes.filter((live) =>
+    isOurs(live) && !wanted.routes.some((route) => sameRoute(route, live))
+  )
+    .filter((live) => !missing.some((route) => sameKey(route, live)));
+  return [
+    ...missing.map((route) =>
+      ip(
+        route.scope,
+        `set route ${route.destination} to ${route.device}`,
+        ...family(route),
+        "route",
+        "replace",
+        ...routeArgv(route),
+      )
+    ),
+    ...extra.map((route) =>
+      ip(
+        route.scope,
+        `remove route ${route.destination}`,
+        "route",
+        "del",
+        route.destination,
+        "table",
+        String(route.table),
+      )
+    ),
+  ];
+}
+
+/** Only what nobody but us can have made: IPv4 routes in the gateway, and our table on the host. */
+function isOurs(route: SeenRoute): boolean {
+  if (route.family !== "inet" || route.protocol === "kernel") return false;
+  return route.scope === "root" ? route.device === LINK.intrawire : route.table === 254;
+}
+
+function sameKey(route: Route, live: SeenRoute): boolean {
+  return route.scope === live.scope && route.family === live.family && route.table === live.table &&
+    route.destination === live.destination &&
+    (route.family === "inet6" || (route.metric ?? 0) === (live.metric ?? 0));
+}
+
+function sameRoute(route: Route, live: SeenRoute): boolean {
+  return sameKey(route, live) && route.device === live.device && route.via === live.via &&
+    route.source === live.source;
+}
+
+function family(route: Route): string[] {
+  return route.family === "inet6" ? ["-6"] : [];
+}
+
+function routeArgv({ destination, device, via, source, metric, onlink, table }: Route): string[] {
+  return [
+    destination,
+    ...(via ? ["via", via] : []),
+    "dev",
+    device,
+    ...(onlink ? ["onlink"] : []),
+    ...(source ? ["src", source] : []),
+    ...(metric ? ["metric", String(metric)] : []),
+    ...(table === 254 ? [] : ["table", String(table)]),
+  ];
+}
+
+function ruleSteps(wanted: Network, seen: Seen): Step[] {
+  const ours: readonly number[] = Object.values(RULE_PRIORITIES);
+  const same = (rule: Network["rules"][number], live: Seen["rules"][number]) =>
+    rule.priority === live.priority && rule.from === live.from && rule.to === live.to &&
+    String(rule.table) === live.table;
+  const extra = seen.rules.filter((live) =>
+    ours.includes(live.priority) && !wanted.rules.some((rule) => same(rule, live))
+  );
+  return [
+    ...extra.map(({ priority }) =>
+      ip("root", `remove rule ${priority}`, "rule", "del", "priority", String(priority))
+    ),
+    ...wanted.rules.filter((rule) => !seen.rules.some((live) => same(rule, live))).map((
+      { priority, from, to, table },
+    ) =>
+      ip(
+        "root",
+        `add rule ${from ? `from ${from}` : `to ${to}`}`,
+        ...["rule", "add", "priority", String(priority)],
+        ...(from ? ["from", from] : []),
+        ...(to ? ["to", to] : []),
+        // systemd-networkd deletes rules that it did not make, except the kernel's.
+        ...["table", String(table), "protocol", "kernel"],
+      )
+    ),
+  ];
+}
+
+function findLink(seen: Seen, scope: Scope, name: string): SeenLink | undefined {
+  return seen.links.find((link) => link.scope === scope && link.name === name);
+}

@@ -1,0 +1,347 @@
+/**
+ * Configuration, baseline and capabilities of a host → its wanted network. Pure.
+ */
+import { GENEVE_PORT, hostAddresses, hostMac, innerMtus, NETWORKS, WIREGUARD_PORT } from "../address.ts";
+import type { Baseline, Capabilities } from "../facts.ts";
+import type { HostConfig } from "../fleet.ts";
+import type { Namespace } from "../step.ts";
+import { renderNftables } from "../render/nftables.ts";
+import {
+  externalVeth,
+  LINK,
+  type Link,
+  type Neighbour,
+  type Network,
+  type Route,
+  type Rule,
+  type Switch,
+  type SwitchPort,
+  type Sysctl,
+  type Wireguard,
+} from "./network.ts";
+
+/** All that a host's network is a function of. */
+export interface HostInput {
+  readonly config: HostConfig;
+  readonly baseline: Baseline;
+  readonly capabilities: Capabilities;
+}
+
+/** Routing table of the intrawire on the host, and the priorities of the rules that lead there. */
+const INTRAWIRE_TABLE = 10;
+export const RULE_PRIORITIES = { fromIntrawire: 10030, toIntrawire: 10031 } as const;
+const MAIN_TABLE = 254;
+
+/** The small network between gateway and switch in userspace mode. */
+const UNDERLAY = { gateway: "169.254.200.1", bridge: "169.254.200.2", bits: 30 } as const;
+
+/** The wanted network; equal input, equal value. */
+export function wantedNetwork(input: HostInput): Network {
+  const { config, baseline, capabilities } = input;
+  return {
+    namespaces: namespacesOf(capabilities),
+    sysctls: wantedSysctls(),
+    links: wantedLinks(input),
+    routes: wantedRoutes(input),
+    neighbours: wantedNeighbours(input),
+    rules: wantedRules(config.self),
+    wireguard: wantedWireguard(config),
+    switch: wantedSwitch(config, capabilities),
+    firewall: { text: renderNftables({ id: config.self, baseline, capabilities }) },
+    units: wantedUnits(capabilities),
+  };
+}
+
+/** The namespaces that the host needs: in userspace mode the switch has one of its own. */
+export function namespacesOf(capabilities: Capabilities): readonly Namespace[] {
+  return capabilities.datapath === "netdev" ? ["mobula", "mobula-sw"] : ["mobula"];
+}
+
+/** The namespace in which ovs-vswitchd runs. */
+export function switchNamespace(capabilities: Capabilities): Namespace {
+  return capabilities.datapath === "netdev" ? "mobula-sw" : "mobula";
+}
+
+function wantedUnits(capabilities: Capabilities): string[] {
+  const daemons = ["mobula-ovsdb.service", "mobula-vswitchd.service", "mobula-dnsmasq.service"];
+  return capabilities.wireguard === "userspace" ? [...daemons, "mobula-wireguard.service"] : daemons;
+}
+
+function wantedSysctls(): Sysctl[] {
+  const gateway = {
+    "net.ipv4.ip_forward": "1",
+    // Packets of the intrawire come in by another way than the answers go out.
+    "net.ipv4.conf.all.rp_filter": "0",
+    "net.ipv4.conf.default.rp_filter": "0",
+    "net.ipv4.conf.all.send_redirects": "0",
+    "net.ipv4.conf.default.send_redirects": "0",
+    "net.ipv6.conf.default.accept_ra": "0",
+  };
+  // Docker switches these on wherever it runs; our bridged frames must not pass our own forward chain.
+  const bridges = ["iptables", "ip6tables", "arptables"].map((table) => `net.bridge.bridge-nf-call-${table}`);
+  return [
+    ...Object.entries(gateway).map(([key, value]) => ({ scope: "mobula" as const, key, value })),
+    ...bridges.map((key) => ({ scope: "mobula" as const, key, value: "0", optional: true })),
+  ];
+}
+
+function wantedLinks(input: HostInput): Link[] {
+  const { baseline, capabilities, config } = input;
+  const { self: id } = config;
+  const host = hostAddresses(id);
+  const mtu = innerMtus(config.underlayMtu);
+  const netdev = capabilities.datapath === "netdev";
+  const gatewayEnd = {
+    mac: hostMac(id, "gateway"),
+    mtu: mtu.access,
+    up: true,
+    addresses: [`${host.gateway}/16`],
+  };
+  const switchScope = switchNamespace(capabilities);
+  const links: Link[] = [
+    { scope: "mobula", name: "lo", kind: "foreign", up: true },
+    {
+      scope: "mobula",
+      name: LINK.externalBridge,
+      kind: "bridge",
+      mac: baseline.mac,
+      mtu: baseline.mtu,
+      up: true,
+      addresses: baseline.addresses,
+    },
+    {
+      scope: "mobula",
+      name: baseline.interface,
+      kind: "nic",
+      master: LINK.externalBridge,
+      mac: baseline.mac,
+      up: true,
+    },
+    {
+      scope: "root",
+      name: externalVeth(baseline.interface),
+      kind: "veth",
+      mac: hostMac(id, "veth_ext"),
+      mtu: baseline.mtu,
+      peer: { scope: "mobula", name: LINK.externalMiddle, mac: hostMac(id, "mo-mid-gw") },
+    },
+    {
+      scope: "mobula",
+      name: LINK.externalMiddle,
+      kind: "foreign",
+      mtu: baseline.mtu,
+      master: LINK.externalBridge,
+      up: true,
+    },
+    {
+      scope: "root",
+      name: LINK.intrawire,
+      kind: "veth",
+      mac: hostMac(id, "mo-dir-hs"),
+      mtu: mtu.wireguard,
+      up: true,
+      addresses: [`${host.intrawire}/32`],
+      peer: { scope: "mobula", name: LINK.intrawireGateway, mac: hostMac(id, "mo-dir-gw") },
+    },
+    { scope: "mobula", name: LINK.intrawireGateway, kind: "foreign", mtu: mtu.wireguard, up: true },
+    {
+      scope: "root",
+      name: LINK.access,
+      kind: "veth",
+      mac: hostMac(id, "veth_fac0"),
+      mtu: mtu.access,
+      ...(config.access === "auto" ? { up: true, addresses: [`${host.access}/16`] } : {}),
+      ...(netdev ? { txChecksum: false } : {}),
+      peer: { scope: switchScope, name: LINK.accessPort, mac: hostMac(id, "mo-fac-ovs") },
+    },
+    { scope: switchScope, name: LINK.accessPort, kind: "foreign", mtu: mtu.access, up: true },
+    {
+      scope: "mobula",
+      name: LINK.wireguard,
+      kind: capabilities.wireguard === "kernel" ? "wireguard" : "foreign",
+      mtu: mtu.wireguard,
+      up: true,
+      // In userspace mode the tunnel's end is on the switch's own underlay bridge instead.
+      addresses: netdev ? [] : [`${host.tunnel}/32`],
+    },
+  ];
+  if (!netdev) {
+    return [...links, { scope: "mobula", name: LINK.switch, kind: "foreign", ...gatewayEnd }];
+  }
+  return [
+    ...links,
+    { scope: "mobula-sw", name: "lo", kind: "foreign", up: true },
+    {
+      scope: "mobula",
+      name: LINK.switch,
+      kind: "veth",
+      ...gatewayEnd,
+      txChecksum: false,
+      peer: { scope: "mobula-sw", name: LINK.gatewayPort, mac: hostMac(id, "mo-gw-ovs") },
+    },
+    { scope: "mobula-sw", name: LINK.gatewayPort, kind: "foreign", mtu: mtu.access, up: true },
+    {
+      scope: "mobula",
+      name: LINK.underlayGateway,
+      kind: "veth",
+      mac: hostMac(id, "mo-und-gw"),
+      mtu: mtu.wireguard,
+      up: true,
+      addresses: [`${UNDERLAY.gateway}/${UNDERLAY.bits}`],
+      txChecksum: false,
+      peer: { scope: "mobula-sw", name: LINK.underlaySwitch, mac: hostMac(id, "mo-und-sw") },
+    },
+    { scope: "mobula-sw", name: LINK.underlaySwitch, kind: "foreign", mtu: mtu.wireguard, up: true },
+    {
+      scope: "mobula-sw",
+      name: LINK.underlayBridge,
+      kind: "foreign",
+      mtu: mtu.wireguard,
+      up: true,
+      addresses: [`${UNDERLAY.bridge}/${UNDERLAY.bits}`, `${host.tunnel}/32`],
+    },
+  ];
+}
+
+function wantedRoutes({ baseline, capabilities, config }: HostInput): Route[] {
+  const host = hostAddresses(config.self);
+  const inet = { family: "inet", table: MAIN_TABLE } as const;
+  const wire = { scope: "mobula", ...inet, device: LINK.wireguard } as const;
+  const netdev = capabilities.datapath === "netdev";
+  const routes: Route[] = [
+    ...baseline.routes.map((route) => ({
+      scope: "mobula" as const,
+      table: MAIN_TABLE,
+      device: LINK.externalBridge,
+      ...route,
+    })),
+    { ...wire, destination: NETWORKS.intrawire },
+    { ...wire, destination: NETWORKS.extrawire },
+    { ...wire, destination: NETWORKS.tunnel, ...(netdev ? {} : { source: host.tunnel }) },
+    { scope: "mobula", ...inet, destination: host.intrawire, device: LINK.intrawireGateway },
+    {
+      scope: "root",
+      family: "inet",
+      table: INTRAWIRE_TABLE,
+      destination: "default",
+      via: host.gateway,
+      device: LINK.intrawire,
+      source: host.intrawire,
+      onlink: true,
+    },
+  ];
+  if (netdev) {
+    routes.push({ scope: "mobula", ...inet, destination: host.tunnel, device: LINK.underlayGateway });
+  }
+  if (config.access === "auto") {
+    routes.push({ scope: "root", ...inet, destination: "default", via: host.gateway, device: LINK.access });
+  }
+  return routes;
+}
+
+/** The two ends of the intrawire pair know each other for good: no ARP setting of the host can break SSH. */
+function wantedNeighbours({ capabilities, config }: HostInput): Neighbour[] {
+  const { self: id } = config;
+  const host = hostAddresses(id);
+  const neighbours: Neighbour[] = [
+    { scope: "root", name: LINK.intrawire, address: host.gateway, mac: hostMac(id, "mo-dir-gw") },
+    { scope: "mobula", name: LINK.intrawireGateway, address: host.intrawire, mac: hostMac(id, "mo-dir-hs") },
+  ];
+  if (capabilities.datapath === "netdev") {
+    neighbours.push({
+      scope: "mobula",
+      name: LINK.underlayGateway,
+      address: host.tunnel,
+      mac: hostMac(id, "br-und"),
+    });
+  }
+  return neighbours;
+}
+
+function wantedRules(id: number): Rule[] {
+  return [
+    { priority: RULE_PRIORITIES.fromIntrawire, from: hostAddresses(id).intrawire, table: INTRAWIRE_TABLE },
+    { priority: RULE_PRIORITIES.toIntrawire, to: NETWORKS.wire, table: INTRAWIRE_TABLE },
+  ];
+}
+
+function wantedWireguard(config: HostConfig): Wireguard {
+  const own = config.hosts.find((host) => host.id === config.self);
+  const peers = config.hosts.filter((host) => host.id !== config.self && host.publicKey !== undefined)
+    .map((host) => ({
+      publicKey: host.publicKey ?? "",
+      endpoint: `${host.address}:${WIREGUARD_PORT}`,
+      allowedIps: [`${hostAddresses(host.id).intrawire}/32`, `${hostAddresses(host.id).tunnel}/32`],
+      label: host.hostname,
+    }));
+  const clients = config.extraWires
+    .map(({ address, publicKey }) => ({
+      publicKey,
+      allowedIps: [`${address}/32`],
+      label: `client ${address}`,
+    }));
+  return { publicKey: own?.publicKey ?? "", listenPort: WIREGUARD_PORT, peers: [...peers, ...clients] };
+}
+
+/** The switch: one bridge, one geneve port per peer, RSTP cuts the loops; in userspace mode also the tunnels' underlay bridge. */
+function wantedSwitch(config: HostConfig, capabilities: Capabilities): Switch {
+  const id = config.self;
+  const netdev = capabilities.datapath === "netdev";
+  const bridge = {
+    name: LINK.switch,
+    columns: {
+      datapath_type: capabilities.datapath,
+      rstp_enable: "true",
+      protocols: "OpenFlow10,OpenFlow13",
+      "other_config:hwaddr": hostMac(id, netdev ? "bridge" : "gateway"),
+      "other_config:mac-table-size": "50000",
+      "external_ids:mobula": "switch",
+    },
+  };
+  const ports = [
+    edgePort(LINK.switch, LINK.accessPort),
+    ...(netdev ? [edgePort(LINK.switch, LINK.gatewayPort)] : []),
+    ...config.hosts.filter((peer) => peer.id !== id && peer.publicKey !== undefined)
+      .map((peer) => treePort(id, peer.id)),
+  ];
+  if (!netdev) return { bridges: [bridge], ports };
+  const underlay = {
+    name: LINK.underlayBridge,
+    columns: {
+      datapath_type: "netdev",
+      "other_config:hwaddr": hostMac(id, "br-und"),
+      "external_ids:mobula": "underlay",
+    },
+  };
+  return {
+    bridges: [underlay, bridge],
+    ports: [{ bridge: LINK.underlayBridge, name: LINK.underlaySwitch, port: {}, interface: {} }, ...ports],
+    tunnel: {
+      network: NETWORKS.tunnel,
+      bridge: LINK.underlayBridge,
+      via: UNDERLAY.gateway,
+      mac: hostMac(id, "mo-und-gw"),
+    },
+  };
+}
+
+/** A port towards hosts, VMs or the gateway: forwards at once and takes no part in the tree. */
+function edgePort(bridge: string, name: string): SwitchPort {
+  return { bridge, name, port: { "other_config:rstp-enable": "false" }, interface: {} };
+}
+
+/** The port of the tree towards a peer; its name holds the peer's id. */
+function treePort(id: number, peer: number): SwitchPort {
+  return {
+    bridge: LINK.switch,
+    name: `mo-tree-${peer}`,
+    port: {},
+    interface: {
+      type: "geneve",
+      "options:local_ip": hostAddresses(id).tunnel,
+      "options:remote_ip": hostAddresses(peer).tunnel,
+      "options:dst_port": String(GENEVE_PORT),
+      "options:key": "flow",
+    },
+  };
+}

@@ -1,0 +1,32 @@
+/**
+ * All files of a host, in one list. Pure.
+ */
+import type { HostInput } from "../net/wanted.ts";
+import type { WantedFile } from "../step.ts";
+import { ETC_DIR, renderDnsmasq, renderHosts } from "./dnsmasq.ts";
+import { HEADER } from "./header.ts";
+import { renderManagers } from "./managers.ts";
+import { renderResolvers } from "./resolver.ts";
+import { renderUnits } from "./units.ts";
+
+/** Every file that mobula owns or changes on a host, sorted by path; equal input, equal bytes. */
+export function renderFiles({ config, baseline, capabilities }: HostInput): WantedFile[] {
+  const files = [
+    ...renderUnits(capabilities),
+    { path: `${ETC_DIR}/dnsmasq.conf`, content: renderDnsmasq(config.self, baseline) },
+    { path: `${ETC_DIR}/hosts`, content: renderHosts(config) },
+    ...renderManagers(baseline, config.access),
+    ...renderResolvers(config, baseline),
+    ...renderModules(capabilities),
+  ];
+  return files.sort((a, b) => a.path < b.path ? -1 : 1);
+}
+
+function renderModules({ wireguard, datapath }: HostInput["capabilities"]): WantedFile[] {
+  const modules = [
+    ...(wireguard === "kernel" ? ["wireguard"] : []),
+    ...(datapath === "system" ? ["openvswitch", "geneve"] : []),
+  ];
+  if (modules.length === 0) return [];
+  return [{ path: "/etc/modules-load.d/mobula.conf", content: [HEADER, ...modules, ""].join("\n") }];
+}

@@ -1,0 +1,78 @@
+/**
+ * Files that make the host's network managers let go of the external interface and leave our links alone. Pure.
+ */
+import type { Baseline } from "../facts.ts";
+import type { AccessMode } from "../fleet.ts";
+import { externalVeth, LINK } from "../net/network.ts";
+import type { WantedFile } from "../step.ts";
+import { HEADER } from "./header.ts";
+
+/** The files for every manager found on the host before mobula. */
+export function renderManagers(baseline: Baseline, access: AccessMode): WantedFile[] {
+  return baseline.managers.flatMap((manager) => RENDERERS[manager](baseline, ourLinks(baseline, access)));
+}
+
+const RENDERERS = {
+  networkd: renderNetworkd,
+  NetworkManager: renderNetworkManager,
+  ifupdown: renderIfupdown,
+} as const;
+
+/** Our links on the host; `veth_fac0` only where it is not left to the admin. */
+function ourLinks(baseline: Baseline, access: AccessMode): string[] {
+  return [LINK.intrawire, externalVeth(baseline.interface), ...(access === "auto" ? [LINK.access] : [])];
+}
+
+/** systemd.network(5): the first file that matches wins, hence the 00. */
+function renderNetworkd(baseline: Baseline, links: readonly string[]): WantedFile[] {
+  return [
+    {
+      path: "/etc/systemd/network/00-mobula-nic.network",
+      content: `${HEADER}\n[Match]\nMACAddress=${baseline.mac}\n\n[Link]\nUnmanaged=yes\n`,
+    },
+    {
+      path: "/etc/systemd/network/00-mobula-links.network",
+      content: `${HEADER}\n[Match]\nName=${links.join(" ")}\n\n[Link]\nUnmanaged=yes\n`,
+    },
+    {
+      path: "/etc/systemd/networkd.conf.d/90-mobula.conf",
+      content: `${HEADER}\n[Network]\nManageForeignRoutingPolicyRules=no\nManageForeignRoutes=no\n`,
+    },
+    {
+      // Without it the boot waits two minutes for an interface that never comes back.
+      path: "/etc/systemd/system/systemd-networkd-wait-online.service.d/zz-mobula.conf",
+      content:
+        `${HEADER}\n[Service]\nExecStart=\nExecStart=-/lib/systemd/systemd-networkd-wait-online --any --timeout=5\n`,
+    },
+  ];
+}
+
+function renderNetworkManager(baseline: Baseline, links: readonly string[]): WantedFile[] {
+  const devices = [`mac:${baseline.mac}`, ...links.map((name) => `interface-name:${name}`)].join(";");
+  return [{
+    path: "/etc/NetworkManager/conf.d/90-mobula.conf",
+    content: `${HEADER}\n[keyfile]\nunmanaged-devices+=${devices}\n`,
+  }];
+}
+
+/** interfaces(5): the stanzas of the external interface become comments; everything else stays. */
+function renderIfupdown({ interface: nic, interfaces }: Baseline): WantedFile[] {
+  if (interfaces === undefined) return [];
+  let inside = false;
+  const lines = interfaces.split("\n").map((line) => {
+    const words = line.trim().split(/\s+/);
+    const keyword = words[0] ?? "";
+    if (
+      /^(iface|auto|mapping|source|source-directory|rename|no-auto-down|no-scripts)$|^allow-/.test(keyword)
+    ) {
+      inside = keyword === "iface" && words[1] === nic;
+      const brings = (keyword === "auto" || keyword.startsWith("allow-")) && words.includes(nic, 1);
+      if (brings) {
+        const others = words.slice(1).filter((word) => word !== nic);
+        return others.length === 0 ? `#mobula# ${line}` : [keyword, ...others].join(" ");
+      }
+    }
+    return inside && line.trim() !== "" && !line.trim().startsWith("#") ? `#mobula# ${line}` : line;
+  });
+  return [{ path: "/etc/network/interfaces", content: lines.join("\n") }];
+}

@@ -1,0 +1,79 @@
+/**
+ * The gateway's nftables ruleset. Pure.
+ */
+import { GENEVE_PORT, hostAddresses, NETWORKS, WIREGUARD_PORT } from "../address.ts";
+import type { Baseline, Capabilities } from "../facts.ts";
+import { LINK } from "../net/network.ts";
+import { HEADER } from "./header.ts";
+
+/** What the ruleset depends on. */
+export interface NftablesInput {
+  readonly id: number;
+  readonly baseline: Baseline;
+  readonly capabilities: Capabilities;
+}
+
+/**
+ * One transaction that replaces our two tables. Filter is `inet`; NAT is `ip` with numeric priorities, which every nftables and
+ * kernel in question takes, and both NAT hooks are declared because kernels before 4.18 need both.
+ */
+export function renderNftables({ id, baseline, capabilities }: NftablesInput): string {
+  const host = hostAddresses(id);
+  const inside = set([LINK.switch, LINK.intrawireGateway, LINK.wireguard]);
+  const external = baseline.addresses.filter((address) => address.includes("."))
+    .map((address) => address.replace(/\/\d+$/, ""));
+  return `${HEADER}
+table inet mobula
+delete table inet mobula
+table inet mobula {
+  chain input {
+    type filter hook input priority 0; policy drop;
+    ct state established,related accept
+    iifname "lo" accept
+    icmp type echo-request accept
+    icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert, packet-too-big } accept
+    iifname "${LINK.externalBridge}" udp dport ${WIREGUARD_PORT} accept
+    iifname ${inside} ip daddr ${host.gateway} udp dport 53 accept
+    iifname ${inside} ip daddr ${host.gateway} tcp dport 53 accept
+    iifname "${LINK.wireguard}" ip saddr ${NETWORKS.tunnel} udp dport ${GENEVE_PORT} accept
+  }
+  chain forward {
+    type filter hook forward priority 0; policy drop;
+    tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+    ct state established,related accept
+    iifname "${LINK.externalBridge}" ct status dnat accept
+    iifname ${set([LINK.switch, LINK.intrawireGateway])} oifname "${LINK.externalBridge}" accept
+    iifname ${inside} oifname ${inside} ip daddr { ${NETWORKS.wire}, ${NETWORKS.access} } accept
+${tunnelRules(capabilities)}  }
+}
+table ip mobula
+delete table ip mobula
+table ip mobula {
+  chain prerouting {
+    type nat hook prerouting priority -100;
+    iifname "${LINK.externalBridge}" ip daddr { ${
+    external.join(", ")
+  } } tcp dport ${baseline.sshPort} dnat to ${host.intrawire}
+  }
+  chain postrouting {
+    type nat hook postrouting priority 100;
+    oifname "${LINK.externalBridge}" ip saddr { ${NETWORKS.wire}, ${NETWORKS.access} } masquerade
+    oifname "${LINK.wireguard}" ip daddr ${NETWORKS.intrawire} ip saddr != ${host.intrawire} snat to ${host.intrawire}
+    oifname "${LINK.switch}" ip saddr ${NETWORKS.wire} snat to ${host.gateway}
+  }
+}
+`;
+}
+
+/** Userspace mode: the tunnels' packets are forwarded between WireGuard and the switch's namespace. */
+function tunnelRules({ datapath }: Capabilities): string {
+  if (datapath === "system") return "";
+  const tunnel = `ip saddr ${NETWORKS.tunnel} ip daddr ${NETWORKS.tunnel} udp dport ${GENEVE_PORT} accept`;
+  return `    iifname "${LINK.wireguard}" oifname "${LINK.underlayGateway}" ${tunnel}
+    iifname "${LINK.underlayGateway}" oifname "${LINK.wireguard}" ${tunnel}
+`;
+}
+
+function set(names: readonly string[]): string {
+  return `{ ${names.map((name) => `"${name}"`).join(", ")} }`;
+}

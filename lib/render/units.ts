@@ -1,0 +1,180 @@
+/**
+ * systemd units and the small programs that they start. Pure.
+ *
+ * Units are written for systemd 219. Every ExecStart is a program of ours: started from anywhere else, SELinux would confine `ip`,
+ * and with it all that it starts.
+ */
+import type { Capabilities } from "../facts.ts";
+import { LINK } from "../net/network.ts";
+import { RUN_DIR, SWITCH_CONTROL, SWITCH_DB } from "../net/seen.ts";
+import { BIN_DIR } from "../net/steps.ts";
+import { switchNamespace } from "../net/wanted.ts";
+import type { WantedFile } from "../step.ts";
+import { ETC_DIR } from "./dnsmasq.ts";
+import { HEADER } from "./header.ts";
+
+const UNIT_DIR = "/etc/systemd/system";
+const OVS_DIR = `${RUN_DIR}/ovs`;
+
+/** The unit that brings the network up at boot. */
+export const MAIN_UNIT = "mobula.service";
+
+/** The unit that configures a restarted daemon again. */
+const HEAL_UNIT = "mobula-heal.service";
+
+/** All units and programs of a host. */
+export function renderUnits(capabilities: Capabilities): WantedFile[] {
+  const userspace = capabilities.wireguard === "userspace";
+  return [
+    { path: `${UNIT_DIR}/${MAIN_UNIT}`, content: MAIN },
+    { path: `${UNIT_DIR}/${HEAL_UNIT}`, content: HEAL_SERVICE },
+    daemonUnit("ovsdb", "Open vSwitch database", { heals: false }),
+    daemonUnit("vswitchd", "Open vSwitch", { heals: true }),
+    daemonUnit("dnsmasq", "name server of the gateway", { heals: false }),
+    ...(userspace ? [daemonUnit("wireguard", "WireGuard in userspace", { heals: true })] : []),
+    program("run-ovsdb", RUN_OVSDB),
+    program("run-vswitchd", runVswitchd(capabilities)),
+    program("run-dnsmasq", RUN_DNSMASQ),
+    ...(userspace ? [program("run-wireguard", RUN_WIREGUARD)] : []),
+    program("start-units", START_UNITS),
+    program("wait-daemon", WAIT_DAEMON),
+    program("run-heal", RUN_HEAL),
+    program("load-firewall", LOAD_FIREWALL),
+  ];
+}
+
+const MAIN = `${HEADER}
+[Unit]
+Description=mobula: gateway, switch and mesh of this host
+DefaultDependencies=no
+Wants=network-pre.target
+Before=network-pre.target shutdown.target
+After=local-fs.target systemd-modules-load.service systemd-sysctl.service systemd-udev-trigger.service systemd-udev-settle.service cloud-init-local.service
+Conflicts=shutdown.target
+RequiresMountsFor=/opt/mobula /var
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=${BIN_DIR}/mobula up
+TimeoutStartSec=120
+
+[Install]
+WantedBy=multi-user.target
+`;
+
+/** Apart from the daemon's own unit: that one counts as starting until its last ExecStartPost has ended. */
+const HEAL_SERVICE = `${HEADER}
+[Unit]
+Description=mobula: configure a restarted daemon
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+StartLimitInterval=0
+
+[Service]
+Type=oneshot
+ExecStart=${BIN_DIR}/run-heal
+TimeoutStartSec=120
+`;
+
+function daemonUnit(name: string, description: string, { heals }: { readonly heals: boolean }): WantedFile {
+  // A restarted daemon has forgotten what it was told.
+  const heal = heals ? `ExecStartPost=${BIN_DIR}/wait-daemon mobula-${name}.service\n` : "";
+  const content = `${HEADER}
+[Unit]
+Description=mobula: ${description}
+DefaultDependencies=no
+After=local-fs.target
+Conflicts=shutdown.target
+Before=shutdown.target
+StartLimitInterval=0
+
+[Service]
+ExecStart=${BIN_DIR}/run-${name}
+${heal}Restart=always
+RestartSec=0.2
+OOMScoreAdjust=-900
+LimitNOFILE=65535
+TimeoutStartSec=90
+`;
+  return { path: `${UNIT_DIR}/mobula-${name}.service`, content };
+}
+
+function program(name: string, body: string): WantedFile {
+  const path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH";
+  return { path: `${BIN_DIR}/${name}`, content: `#!/bin/sh\n${HEADER}\n${path}\n${body}`, mode: 0o755 };
+}
+
+/** The database is made anew after a boot, so no state of another boot or version can be in it. */
+const RUN_OVSDB = `set -eu
+umask 027
+mkdir -p ${OVS_DIR}
+export OVS_RUNDIR=${OVS_DIR} OVS_DBDIR=${OVS_DIR} OVS_LOGDIR=${OVS_DIR} OVS_SYSCONFDIR=${OVS_DIR}
+db=${OVS_DIR}/conf.db
+schema=/usr/share/openvswitch/vswitch.ovsschema
+[ -s "$db" ] || { rm -f "$db.new"; ovsdb-tool create "$db.new" "$schema"; mv "$db.new" "$db"; }
+if [ "$(ovsdb-tool needs-conversion "$db" "$schema")" = yes ]; then ovsdb-tool convert "$db" "$schema"; fi
+exec ovsdb-server "$db" --remote=punix:${OVS_DIR}/db.sock --unixctl=${OVS_DIR}/ovsdb.ctl --no-chdir -vconsole:warn -vsyslog:off
+`;
+
+function runVswitchd(capabilities: Capabilities): string {
+  return `set -eu
+export OVS_RUNDIR=${OVS_DIR} OVS_DBDIR=${OVS_DIR} OVS_LOGDIR=${OVS_DIR} OVS_SYSCONFDIR=${OVS_DIR}
+ovs-vsctl --db=${SWITCH_DB} --timeout=30 --retry --no-wait init
+exec ip netns exec ${switchNamespace(capabilities)} \\
+  ovs-vswitchd ${SWITCH_DB} --unixctl=${SWITCH_CONTROL} --no-chdir -vconsole:warn -vsyslog:off
+`;
+}
+
+const RUN_DNSMASQ =
+  `exec ip netns exec mobula dnsmasq --keep-in-foreground --conf-file=${ETC_DIR}/dnsmasq.conf
+`;
+
+const RUN_WIREGUARD = `rm -f /var/run/wireguard/${LINK.wireguard}.sock
+mkdir -p /var/run/wireguard
+export LOG_LEVEL=error WG_PROCESS_FOREGROUND=1
+exec ip netns exec mobula wireguard-go --foreground ${LINK.wireguard}
+`;
+
+/** Marks each unit as started on purpose, so that nothing is to be healed after it. */
+const START_UNITS = `set -eu
+mkdir -p ${RUN_DIR}/expected
+for unit in "$@"; do : >"${RUN_DIR}/expected/$unit"; done
+systemctl start "$@"
+for unit in "$@"; do rm -f "${RUN_DIR}/expected/$unit"; done
+`;
+
+/** Runs after a daemon has started: waits until it can be used and, unless the start was expected, has it configured again. */
+const WAIT_DAEMON = `unit=$1
+tries=0
+while [ $tries -lt 200 ]; do
+  case "$unit" in
+    mobula-wireguard.service) ip netns exec mobula wg show ${LINK.wireguard} public-key >/dev/null 2>&1 && break ;;
+    *) ovs-appctl --timeout=2 -t ${SWITCH_CONTROL} version >/dev/null 2>&1 && break ;;
+  esac
+  tries=$((tries + 1))
+  sleep 0.05
+done
+if [ -e "${RUN_DIR}/expected/$unit" ]; then rm -f "${RUN_DIR}/expected/$unit"; exit 0; fi
+exec systemctl restart --no-block ${HEAL_UNIT}
+`;
+
+const RUN_HEAL = `tries=0
+until ${BIN_DIR}/mobula up; do
+  tries=$((tries + 1))
+  [ $tries -lt 10 ] || exit 1
+  sleep 1
+done
+`;
+
+/** Takes the ruleset on standard input; remembers what loading it made, so that a change by hand is noticed. */
+const LOAD_FIREWALL = `set -eu
+umask 077
+mkdir -p ${RUN_DIR}
+rm -f ${RUN_DIR}/firewall.listing
+cat >${RUN_DIR}/firewall.nft
+ip netns exec mobula nft -f ${RUN_DIR}/firewall.nft
+ip netns exec mobula sh -c 'nft -s list table inet mobula && nft -s list table ip mobula' >${RUN_DIR}/firewall.new
+mv ${RUN_DIR}/firewall.new ${RUN_DIR}/firewall.listing
+`;

@@ -1,0 +1,50 @@
+/**
+ * The program: arguments → one verb. The only place that ends the process.
+ */
+import { CommanderError } from "@commander-js/extra-typings";
+import { buildProgram } from "./lib/commands/program.ts";
+import { ConfigError, EXIT, HostError, TransportError, UsageError } from "./lib/errors.ts";
+import { settleColours, writeErrorLine } from "./lib/ui/terminal.ts";
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
+
+/** Runs one verb; gives the exit code. */
+async function main(args: readonly string[]): Promise<number> {
+  settleColours();
+  const interrupt = new AbortController();
+  const stop = () => interrupt.signal.aborted ? Deno.exit(EXIT.interrupted) : interrupt.abort();
+  Deno.addSignalListener("SIGINT", stop);
+  Deno.addSignalListener("SIGTERM", stop);
+  try {
+    return await buildProgram().run(args, interrupt.signal);
+  } catch (error) {
+    if (interrupt.signal.aborted) return interrupted();
+    return explain(error, args.includes("--verbose"));
+  }
+}
+
+function interrupted(): number {
+  writeErrorLine(
+    "Interrupted. The hosts may be half done: push again, with --reinstall where that asks for it",
+  );
+  return EXIT.interrupted;
+}
+
+/** Says what was wrong, on standard error, and gives the exit code. */
+function explain(error: unknown, verbose: boolean): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  if (error instanceof ConfigError || error instanceof UsageError) {
+    writeErrorLine(error.message);
+    return EXIT.usage;
+  }
+  if (error instanceof HostError || error instanceof TransportError) {
+    writeErrorLine(error.message);
+    return EXIT.someFailed;
+  }
+  const message = error instanceof Error ? `${error.name}: ${error.message.split("\n")[0]}` : String(error);
+  writeErrorLine(
+    `A defect of mobula: ${message}. Please report it, with what "--verbose" adds and "mobula --version"`,
+  );
+  if (verbose && error instanceof Error) writeErrorLine(error.stack ?? "");
+  return EXIT.internal;
+}

@@ -1,0 +1,103 @@
+import { assertEquals } from "@std/assert";
+import { LOOK_SCRIPT, parseLook } from "../../lib/deploy/look.ts";
+
+function captured(name: string) {
+  return parseLook(Deno.readTextFileSync(new URL(`look/${name}.txt`, import.meta.url)));
+}
+
+const LO = { interface: "lo", address: "127.0.0.1/8" };
+
+Deno.test("parseLook: a bare Debian 12", () => {
+  assertEquals(captured("debian12"), {
+    osId: "debian",
+    osIdLike: [],
+    osVersion: "12",
+    osName: "Debian GNU/Linux 12 (bookworm)",
+    architecture: "x86_64",
+    kernel: "6.1.0-50-amd64",
+    systemd: true,
+    root: true,
+    hostname: "web2",
+    freeMiB: 77813,
+    sshPort: 22,
+    externalInterface: "ens3",
+    externalMtu: 1500,
+    defaultGateway: "198.51.100.1",
+    addresses: [LO, { interface: "ens3", address: "198.51.100.2/24" }],
+    routes: ["default", "198.51.100.0/24"],
+    clock: 1795353921,
+    wireguardPortUser: "",
+  });
+});
+
+Deno.test("parseLook: systems, versions and interfaces of other distributions", () => {
+  const seen = ["debian11", "debian13", "ubuntu22", "ubuntu24_nat", "alpine", "centos7"].map((name) => {
+    const { osId, osIdLike, osVersion, externalInterface, externalMtu, systemd, sshPort } = captured(name);
+    return [osId, osIdLike.join(" "), osVersion, externalInterface, externalMtu, systemd, sshPort];
+  });
+  assertEquals(seen, [
+    ["debian", "", "11", "eth0", 1500, true, 22],
+    ["debian", "", "13", "ens3", 1450, true, 22],
+    ["ubuntu", "debian", "22.04", "enp1s0", 1500, true, 2222],
+    ["ubuntu", "debian", "24.04", "ens5", 9001, true, 22],
+    ["alpine", "", "3.20.3", "eth0", 1500, false, 22],
+    ["centos", "rhel fedora", "7", "eth0", 1500, true, 22],
+  ]);
+});
+
+Deno.test("parseLook: what a login script prints before is no answer", () => {
+  const { clock, osId } = captured("ubuntu24_nat");
+  assertEquals([clock, osId], [1795353921, "ubuntu"]);
+});
+
+Deno.test("parseLook: routes to single addresses get their prefix", () => {
+  assertEquals(captured("ubuntu22").routes, [
+    "default",
+    "172.17.0.0/16",
+    "198.51.100.0/24",
+    "198.51.100.1/32",
+  ]);
+});
+
+Deno.test("parseLook: an installed host has its external address in the gateway, and our own routes do not count", () => {
+  const facts = captured("debian12_installed");
+  assertEquals(facts.externalInterface, "mo-ext-gw");
+  assertEquals(facts.addresses.at(-1), { interface: "mo-ext-gw", address: "198.51.100.2/24" });
+  assertEquals(facts.addresses[3]?.interface, "veth_eth0");
+  assertEquals(facts.routes, []);
+  assertEquals(facts.state?.generation, 3);
+  assertEquals(facts.executableHash?.length, 64);
+});
+
+Deno.test("parseLook: half a state file counts as an interrupted installation", () => {
+  const facts = captured("debian12_bare");
+  assertEquals(facts.state, {
+    schema: 1,
+    status: "installing",
+    phase: "unknown",
+    since: "an unknown time",
+    generation: 0,
+  });
+  assertEquals([facts.root, facts.externalInterface, facts.freeMiB], [false, undefined, 200]);
+  assertEquals(facts.wireguardPortUser, '"wg-quick",pid=812');
+});
+
+Deno.test("LOOK_SCRIPT: every POSIX shell at hand runs it without a complaint", async () => {
+  for (const shell of [["sh"], ["dash"], ["bash", "--posix"], ["busybox", "sh"]]) {
+    const found = await new Deno.Command("sh", { args: ["-c", `command -v ${shell[0]}`] }).output();
+    if (!found.success) continue;
+    const child = new Deno.Command(shell[0]!, {
+      args: [...shell.slice(1), "-s", "2022"],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const [{ stdout, stderr }] = await Promise.all([
+      child.output(),
+      new Blob([LOOK_SCRIPT]).stream().pipeTo(child.stdin),
+    ]);
+    const facts = parseLook(new TextDecoder().decode(stdout));
+    assertEquals(new TextDecoder().decode(stderr), "", shell[0]);
+    assertEquals(facts.sshPort, 2022);
+  }
+});

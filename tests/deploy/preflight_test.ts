@@ -1,0 +1,107 @@
+import { assertEquals, assertMatch } from "@std/assert";
+import { parseLook } from "../../lib/deploy/look.ts";
+import { preflight } from "../../lib/deploy/preflight.ts";
+import type { HostFacts } from "../../lib/facts.ts";
+import { fleetOf, hostOf } from "./fleet.ts";
+
+const NOW = 1795353921;
+
+function captured(name: string): HostFacts {
+  return parseLook(Deno.readTextFileSync(new URL(`look/${name}.txt`, import.meta.url)));
+}
+
+/** `error: …` and `warning: …` of one host. */
+function judge(facts: HostFacts, { address = "198.51.100.2", reinstall = false, now = NOW } = {}): string[] {
+  const host = { ...hostOf(2), address };
+  return preflight(fleetOf([host]), new Map([[2, facts]]), { reinstall, now })
+    .map(({ severity, message }) => `${severity}: ${message}`);
+}
+
+function only(problems: readonly string[], pattern: RegExp): void {
+  assertEquals(problems.length, 1, problems.join("\n"));
+  assertMatch(problems[0]!, pattern);
+}
+
+Deno.test("preflight: bare and installed hosts are fine", () => {
+  assertEquals(judge(captured("debian11")), []);
+  assertEquals(judge(captured("debian12")), []);
+  assertEquals(judge(captured("debian13"), { address: "198.51.100.4" }), []);
+  assertEquals(judge(captured("ubuntu22"), { address: "198.51.100.5" }), []);
+  assertEquals(judge(captured("debian12_installed")), []);
+});
+
+Deno.test("preflight: systems that are not supported are refused by name, with those that are", () => {
+  only(
+    judge(captured("centos7"), { address: "198.51.100.10" }),
+    /^error: Cannot install on CentOS Linux 7.*expected Debian 11 to 13/,
+  );
+  const alpine = judge(captured("alpine"), { address: "198.51.100.9" });
+  assertMatch(alpine[0]!, /Alpine has no systemd/);
+  assertMatch(alpine[1]!, /without systemd/);
+  only(judge({ ...captured("debian12"), osVersion: "10" }), /Debian 10; expected/);
+  only(judge({ ...captured("debian12"), osVersion: "" }), /rolling/);
+  only(judge({ ...captured("debian12"), architecture: "aarch64" }), /aarch64; expected x86_64/);
+});
+
+Deno.test("preflight: everything wrong is told at once", () => {
+  const problems = judge(captured("debian12_bare"));
+  for (
+    const pattern of [
+      /without root/,
+      /200 MiB free/,
+      /interrupted in phase "unknown"/,
+      /no IPv4 default route/,
+      /51820: taken by "wg-quick",pid=812/,
+    ]
+  ) {
+    assertEquals(problems.filter((problem) => pattern.test(problem)).length, 1, String(pattern));
+  }
+  assertEquals(problems.length, 5);
+});
+
+Deno.test("preflight: an interrupted installation names phase, time and the way out, and is repaired by it", () => {
+  const state = {
+    schema: 1,
+    status: "installing",
+    phase: "stage",
+    since: "2026-11-20T08:15:00Z",
+    generation: 0,
+  } as const;
+  only(judge({ ...captured("debian12"), state }), /phase "stage" at 2026-11-20T08:15:00Z.*--reinstall/);
+  assertEquals(judge({ ...captured("debian12"), state }, { reinstall: true }), []);
+});
+
+Deno.test("preflight: the external address is on the external interface, or behind NAT", () => {
+  only(
+    judge(captured("ubuntu24_nat")),
+    /^warning: 198.51.100.2 is not on the host \(ens5 has 10.0.3.7\): behind NAT/,
+  );
+  only(
+    judge(captured("debian12"), { address: "198.51.100.77" }),
+    /^error: Cannot find 198.51.100.77.*Is this another host/,
+  );
+  const elsewhere = { ...captured("debian12"), externalInterface: "eth7" };
+  const addresses = [...elsewhere.addresses, { interface: "eth7", address: "203.0.113.5/24" }];
+  only(judge({ ...elsewhere, addresses }), /it is on ens3; expected it on eth7/);
+  only(judge(elsewhere), /eth7: it has no IPv4 address/);
+});
+
+Deno.test("preflight: networks of ours that are in use on the host", () => {
+  const facts = captured("debian12");
+  const withAddress = {
+    ...facts,
+    addresses: [...facts.addresses, { interface: "eth1", address: "10.31.7.1/24" }],
+  };
+  only(judge(withAddress), /Cannot use 10.31.0.0\/16: the host has address 10.31.7.1\/24 on eth1/);
+  only(
+    judge({ ...facts, routes: ["10.30.5.0/24"] }),
+    /Cannot use 10.30.0.0\/16: the host has route to 10.30.5.0\/24/,
+  );
+  only(judge({ ...facts, routes: ["10.30.0.0/16"] }), /10.30.0.0\/16/);
+  assertEquals(judge({ ...facts, routes: ["10.0.0.0/8", "10.32.0.0/16", "default"] }), []);
+});
+
+Deno.test("preflight: a wrong clock is a warning with its size and direction", () => {
+  only(judge(captured("debian12"), { now: NOW + 3600 }), /^warning: its clock is 3600 s behind/);
+  only(judge(captured("debian12"), { now: NOW - 500 }), /500 s ahead/);
+});

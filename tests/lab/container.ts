@@ -1,0 +1,173 @@
+/**
+ * Lab hosts as systemd containers. Makes directories, mounts (in a mount namespace of their own) and processes.
+ */
+import {
+  type CommandResult,
+  containerInit,
+  groupMembers,
+  killGroup,
+  killProcess,
+  type ProcessRecord,
+  removeGroup,
+  run,
+  start,
+} from "./process.ts";
+import type { HostDriver, HostExecOptions } from "./driver.ts";
+import type { LabHost, LabState } from "./state.ts";
+import { BRIDGE, inNamespace } from "./underlay.ts";
+import { waitFor } from "./wait.ts";
+
+/**
+ * Mounts the host's root and runs the container in it, again after each reboot: with `--keep-unit` systemd-nspawn leaves that to its
+ * caller and ends with 133. The mounts, and what systemd-nspawn keeps in `/run`, live in this process's own mount namespace.
+ */
+const SUPERVISOR = `
+root=$1 lower=$2 upper=$3 work=$4; shift 4
+mount -t tmpfs -o mode=755 tmpfs /run
+mount -t overlay overlay -o "lowerdir=$lower,upperdir=$upper,workdir=$work" "$root"
+while :; do
+  "$@" && exit 0
+  code=$?
+  [ "$code" = 133 ] || exit "$code"
+done
+`;
+
+/** The driver for systemd containers. */
+export const containerDriver: HostDriver = {
+  create,
+  start: startContainer,
+  exec,
+  enterNetwork,
+  cut,
+  bootMark,
+};
+
+async function create(host: LabHost, files: Readonly<Record<string, string>>): Promise<void> {
+  for (const name of ["root", "work", "upper"]) {
+    await Deno.mkdir(`${host.directory}/${name}`, { recursive: true });
+  }
+  for (const [path, text] of Object.entries(files)) await writeHostFile(host, path, text);
+}
+
+/** Writes a file into the layer of a host that is switched off. Private keys and `/root` are for root only. */
+async function writeHostFile(host: LabHost, path: string, text: string): Promise<void> {
+  const full = `${host.directory}/upper${path}`;
+  const parent = full.slice(0, full.lastIndexOf("/"));
+  await Deno.mkdir(parent, { recursive: true, mode: 0o755 });
+  if (path.startsWith("/root/")) await Deno.chmod(`${host.directory}/upper/root`, 0o700);
+  await Deno.writeTextFile(full, text, {
+    mode: /_key$/.test(path) || path.startsWith("/root/") ? 0o600 : 0o644,
+  });
+}
+
+async function startContainer(state: LabState, host: LabHost): Promise<ProcessRecord> {
+  await Deno.mkdir(host.cgroup, { recursive: true });
+  const { directory } = host;
+  const mounts = [`${directory}/root`, host.layers.join(":"), `${directory}/upper`, `${directory}/work`];
+  const supervisor = [
+    "unshare",
+    "--mount",
+    "--propagation",
+    "slave",
+    "sh",
+    "-eu",
+    "-c",
+    SUPERVISOR,
+    "sh",
+    ...mounts,
+  ];
+  return await start(inNamespace(state.namespace, [...supervisor, ...nspawn(host)]), {
+    cgroup: host.cgroup,
+    log: `${directory}/console.log`,
+    env: { SYSTEMD_NSPAWN_UNIFIED_HIERARCHY: "1", SYSTEMD_NSPAWN_LOCK: "0", TERM: "dumb" },
+  });
+}
+
+function nspawn(host: LabHost): string[] {
+  return [
+    "systemd-nspawn",
+    "--quiet",
+    "--boot",
+    "--register=no",
+    "--keep-unit",
+    `--directory=${host.directory}/root`,
+    `--machine=${host.name}`,
+    `--network-bridge=${BRIDGE}`,
+    "--bind=/dev/net/tun",
+    "--capability=all",
+    "--resolv-conf=off",
+    "--timezone=off",
+    "--link-journal=no",
+  ];
+}
+
+async function exec(
+  host: LabHost,
+  argv: readonly string[],
+  options: HostExecOptions,
+): Promise<CommandResult> {
+  const init = runningInit(host);
+  const enter = [
+    "nsenter",
+    "--target",
+    String(init),
+    "--mount",
+    "--uts",
+    "--ipc",
+    "--net",
+    "--pid",
+    "--cgroup",
+    "--",
+  ];
+  const namespace = options.namespace === undefined ? [] : inNamespace(options.namespace, []);
+  // The group of commands that were brought in from outside: systemd inside never sees or cleans it.
+  const cgroup = `${host.cgroup}/exec`;
+  await Deno.mkdir(cgroup, { recursive: true });
+  const env = {
+    PATH: HOST_PATH,
+    HOME: "/root",
+    USER: "root",
+    LANG: "C.UTF-8",
+    TERM: Deno.env.get("TERM") ?? "dumb",
+  };
+  return await run([...enter, ...namespace, ...argv], {
+    ...options,
+    env: { ...env, ...options.env },
+    cgroup,
+  });
+}
+
+function runningInit(host: LabHost): number {
+  const init = containerInit(host.cgroup);
+  if (init !== undefined) return init;
+  throw new Error(`Cannot run a command on ${host.name}: it is switched off; expected a running host`);
+}
+
+function enterNetwork(host: LabHost, namespace: string | undefined, argv: readonly string[]): string[] {
+  const init = `/proc/${runningInit(host)}`;
+  const file = namespace === undefined ? `${init}/ns/net` : `${init}/root/run/netns/${namespace}`;
+  return ["nsenter", `--net=${file}`, "--", ...argv];
+}
+
+const HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+async function cut(state: LabState, host: LabHost): Promise<void> {
+  if (host.process !== undefined) killProcess(host.process);
+  killGroup(host.cgroup);
+  await waitFor(`${host.name} to be off`, () => groupMembers(host.cgroup).length === 0, { intervalMs: 20 });
+  await waitFor(`the control group of ${host.name} to be free`, () => removeGroup(host.cgroup), {
+    intervalMs: 20,
+  });
+  await waitFor(`the cable of ${host.name} to be gone`, () => unplugged(state, host), { intervalMs: 20 });
+}
+
+/** The end of the cable in the underlay goes with the container's network namespace, but a little later. */
+async function unplugged(state: LabState, host: LabHost): Promise<boolean> {
+  const { code } = await run(["ip", "-n", state.namespace, "link", "show", `vb-${host.name}`]);
+  return code !== 0;
+}
+
+function bootMark(host: LabHost): string | undefined {
+  const init = containerInit(host.cgroup);
+  return init === undefined ? undefined : String(init);
+}

@@ -1,0 +1,395 @@
+/**
+ * The lab: hosts on an underlay of their own with a world around it, on one machine, as root. Makes and removes namespaces, mounts,
+ * processes and the lab's directory, all of which carry the lab's name.
+ */
+import { containerDriver } from "./container.ts";
+import type { HostDriver, HostExecOptions } from "./driver.ts";
+import { ensureImage } from "./images.ts";
+import { requireRoot } from "./packages.ts";
+import {
+  type CommandResult,
+  groupMembers,
+  killGroup,
+  killProcess,
+  must,
+  removeGroup,
+  run,
+  type RunOptions,
+} from "./process.ts";
+import {
+  type HostOptions,
+  type LabHost,
+  type LabNode,
+  LABS_DIRECTORY,
+  type LabState,
+  loadState,
+  newState,
+  saveState,
+} from "./state.ts";
+import {
+  addNode,
+  DEPLOYER,
+  inNamespace,
+  makeUnderlay,
+  namespacesOf,
+  removeNamespaces,
+  ROUTER,
+  sshGreets,
+  startWorld,
+  WORLD,
+} from "./underlay.ts";
+import { waitFor } from "./wait.ts";
+
+export type { CommandResult, RunOptions } from "./process.ts";
+export type { HostOptions, LabHost, LabNode } from "./state.ts";
+
+/** A place where commands run. */
+export interface Place {
+  /** The command line that runs this machine's program there. */
+  readonly enter: (argv: readonly string[]) => string[];
+  /** Runs a command; its outcome is returned whatever it is. */
+  readonly exec: (argv: readonly string[], options?: RunOptions) => Promise<CommandResult>;
+}
+
+/** A running lab. Hosts are named by host name or address. */
+export interface Lab {
+  readonly state: LabState;
+  readonly directory: string;
+  /** What `ssh -F` and `mobula --ssh-config` take. */
+  readonly sshConfig: string;
+  /** The Internet: router, DNS, web and package server, on the underlay itself. */
+  readonly world: Place;
+  /** The admin's laptop. */
+  readonly deployer: Place;
+  readonly host: (name: string) => LabHost;
+  /** Adds a host and waits until its SSH server greets. */
+  readonly addHost: (options: HostOptions) => Promise<LabHost>;
+  /** Adds a namespace with an address on the underlay. */
+  readonly addNode: (name: string, address: string) => Promise<LabNode & Place>;
+  /** Runs a command on a host, entering it past its network. */
+  readonly exec: (host: string, argv: readonly string[], options?: HostExecOptions) => Promise<CommandResult>;
+  /** A host's network (or a named namespace of it), for programs of this machine such as tcpdump: they see this machine's files. */
+  readonly network: (host: string, namespace?: string) => Place;
+  /** Runs a shell command on a host from the deployer, through its SSH server. */
+  readonly ssh: (host: string, command: string, options?: RunOptions) => Promise<CommandResult>;
+  /** Reboots a host from within, and waits until its SSH server greets again. */
+  readonly reboot: (host: string) => Promise<void>;
+  /** Takes a host's power away. */
+  readonly kill: (host: string) => Promise<void>;
+  /** Switches a host on again, and waits until its SSH server greets. */
+  readonly start: (host: string) => Promise<void>;
+  /** Takes a host's power away for good and forgets it. */
+  readonly removeHost: (host: string) => Promise<void>;
+  /** Removes the lab and every trace of it. */
+  readonly down: () => Promise<void>;
+}
+
+const BOOT_DEADLINE_MS = 90_000;
+
+/** Makes a lab with these hosts, all started at the same time; nothing is left when that fails. */
+export async function up(
+  name: string,
+  hosts: readonly HostOptions[],
+  driver: HostDriver = containerDriver,
+): Promise<Lab> {
+  requireRoot();
+  const state = newState(name);
+  if (loadState(name) !== undefined) {
+    throw new Error(
+      `Cannot make the lab "${name}": it exists; expected none, run "deno task lab down ${name}" first`,
+    );
+  }
+  try {
+    await prepareDirectory(state);
+    await makeUnderlay(state);
+    await addNode(state, "deployer", DEPLOYER);
+    const lab = open(state, driver);
+    await Promise.all([startWorld(state), ...hosts.map((host) => lab.addHost(host))]);
+    saveState(state);
+    return lab;
+  } catch (error) {
+    printConsoles(state);
+    await down(name);
+    throw error;
+  }
+}
+
+/** Why a host did not come up stands on its console. */
+function printConsoles({ hosts }: LabState): void {
+  for (const { name, directory } of hosts) {
+    const lines = Deno.readTextFileSync(`${directory}/console.log`).trimEnd().split("\n").slice(-10);
+    console.error(`---- console of ${name}\n${lines.join("\n")}`);
+  }
+}
+
+/** Opens a lab that another process has made. */
+export function openLab(name: string, driver: HostDriver = containerDriver): Lab {
+  const state = loadState(name);
+  if (state === undefined) {
+    throw new Error(
+      `Cannot open the lab "${name}": there is none; expected one, run "deno task lab up ${name}" first`,
+    );
+  }
+  return open(state, driver);
+}
+
+/** Removes the lab of this name and every trace of it, also one that was left half-made or broken. */
+export async function down(name: string): Promise<void> {
+  requireRoot();
+  const blank = newState(name);
+  const state = readableState(name) ?? blank;
+  for (const process of [...state.processes, ...state.hosts.flatMap((host) => host.process ?? [])]) {
+    killProcess(process);
+  }
+  killGroup(blank.cgroup);
+  await waitFor(`the processes of lab ${name} to end`, () => groupMembers(blank.cgroup).length === 0, {
+    intervalMs: 20,
+  });
+  await waitFor(`the control groups of lab ${name} to be free`, () => removeGroup(blank.cgroup), {
+    intervalMs: 20,
+  });
+  await removeNamespaces(name);
+  await must(["rm", "-rf", "--one-file-system", blank.directory]);
+  for (const parent of [LABS_DIRECTORY, blank.cgroup.slice(0, blank.cgroup.lastIndexOf("/"))]) {
+    removeIfEmpty(parent);
+  }
+}
+
+/** What is left of a lab, as far as it can be found by its name: nothing after `down`. */
+export function traces(name: string): string[] {
+  const { directory, cgroup } = newState(name);
+  const mounts = Deno.readTextFileSync("/proc/self/mounts").split("\n").filter((line) =>
+    line.includes(`${directory}/`)
+  );
+  const directories = [directory, cgroup].filter(isDirectory);
+  return [
+    ...mounts,
+    ...directories,
+    ...namespacesOf(name),
+    ...groupMembers(cgroup).map((pid) => `process ${pid}`),
+  ];
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false;
+  }
+}
+
+/** A lab that was killed while it wrote its state must still be removable. */
+function readableState(name: string): LabState | undefined {
+  try {
+    return loadState(name);
+  } catch {
+    return undefined;
+  }
+}
+
+function removeIfEmpty(directory: string): void {
+  try {
+    Deno.removeSync(directory);
+  } catch {
+    // Another lab is using it, or it is not there.
+  }
+}
+
+async function prepareDirectory(state: LabState): Promise<void> {
+  await Deno.mkdir(state.directory, { recursive: true });
+  await Deno.chmod(state.directory, 0o700);
+  saveState(state);
+  await Deno.mkdir(state.cgroup, { recursive: true });
+  await generateKey(`${state.directory}/id_ed25519`, "lab");
+  await Deno.writeTextFile(`${state.directory}/known_hosts`, "");
+  await writeSshConfig(state);
+}
+
+async function generateKey(path: string, comment: string): Promise<void> {
+  await must(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path]);
+}
+
+async function writeSshConfig({ directory, hosts }: LabState): Promise<void> {
+  const aliases = hosts.map(({ name, address }) => `Host ${name}\n  HostName ${address}\n`).join("");
+  const all = [
+    "Host *",
+    "User root",
+    `IdentityFile ${directory}/id_ed25519`,
+    "IdentitiesOnly yes",
+    "IdentityAgent none",
+    `UserKnownHostsFile ${directory}/known_hosts`,
+    "GlobalKnownHostsFile /dev/null",
+    "StrictHostKeyChecking yes",
+    "ConnectTimeout 10",
+  ];
+  await Deno.writeTextFile(`${directory}/ssh_config`, `${aliases}${all.join("\n  ")}\n`);
+}
+
+function open(state: LabState, driver: HostDriver): Lab {
+  const host = (name: string) => findHost(state, name);
+  const place = (namespace: string): Place => placeOf(state, (argv) => inNamespace(namespace, argv));
+  const deployer = place(`${state.namespace}.deployer`);
+  const sshConfig = `${state.directory}/ssh_config`;
+  return {
+    state,
+    directory: state.directory,
+    sshConfig,
+    world: place(state.namespace),
+    deployer,
+    host,
+    addHost: (options) => addHost(state, driver, options),
+    addNode: async (name, address) => {
+      const node = await addNode(state, name, address);
+      saveState(state);
+      return { ...node, ...place(node.namespace) };
+    },
+    exec: (name, argv, options = {}) => driver.exec(host(name), argv, options),
+    network: (name, namespace) => placeOf(state, (argv) => driver.enterNetwork(host(name), namespace, argv)),
+    ssh: (name, command, options) =>
+      deployer.exec(["ssh", "-F", sshConfig, host(name).address, command], options),
+    reboot: (name) => reboot(state, driver, host(name)),
+    kill: (name) => cut(state, driver, host(name)),
+    start: (name) => startHost(state, driver, host(name)),
+    removeHost: (name) => removeHost(state, driver, host(name)),
+    down: () => down(state.name),
+  };
+}
+
+/** A place made of a command line; what is left running there ends with the lab. */
+export function placeOf(state: LabState, enter: Place["enter"]): Place {
+  return { enter, exec: (argv, options) => run(enter(argv), { ...options, cgroup: state.cgroup }) };
+}
+
+function findHost(state: LabState, name: string): LabHost {
+  const host = state.hosts.find((one) => one.name === name || one.address === name);
+  if (host !== undefined) return host;
+  const known = state.hosts.map((one) => one.name).join(", ");
+  throw new Error(`Cannot find the host "${name}" in the lab "${state.name}"; expected one of: ${known}`);
+}
+
+async function addHost(state: LabState, driver: HostDriver, options: HostOptions): Promise<LabHost> {
+  const { name, address, suite = "trixie", image = "prepared", id = Number(address.split(".")[3]) } = options;
+  const { layers, repository } = await ensureImage(suite, image);
+  const directory = `${state.directory}/hosts/${name}`;
+  const host: LabHost = {
+    name,
+    address,
+    suite,
+    image,
+    id,
+    layers,
+    directory,
+    cgroup: `${state.cgroup}/${name}`,
+  };
+  await Deno.mkdir(`${state.directory}/www`, { recursive: true });
+  await Deno.symlink(repository, `${state.directory}/www/${suite}`).catch(ignoreExisting);
+  await Deno.mkdir(directory, { recursive: true });
+  await driver.create(host, { ...await hostFiles(state, host, options), ...options.files });
+  state.hosts.push(host);
+  await Deno.writeTextFile(`${state.directory}/known_hosts`, await knownHost(host), { append: true });
+  await writeSshConfig(state);
+  await startHost(state, driver, host);
+  return host;
+}
+
+function ignoreExisting(error: unknown): void {
+  if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+}
+
+async function knownHost(host: LabHost): Promise<string> {
+  const [type, key] = (await Deno.readTextFile(`${host.directory}/ssh_host_ed25519_key.pub`)).split(" ");
+  return `${host.name},${host.address} ${type} ${key}\n`;
+}
+
+/** What makes a host of an image: name, identity, network, and the keys to get in. */
+async function hostFiles(
+  state: LabState,
+  host: LabHost,
+  { mtu }: HostOptions,
+): Promise<Record<string, string>> {
+  const key = `${host.directory}/ssh_host_ed25519_key`;
+  await generateKey(key, host.name);
+  return {
+    "/etc/hostname": `${host.name}\n`,
+    "/etc/hosts": `127.0.0.1 localhost\n127.0.1.1 ${host.name}\n::1 localhost ip6-localhost ip6-loopback\n`,
+    "/etc/machine-id": `${crypto.randomUUID().replaceAll("-", "")}\n`,
+    "/etc/systemd/network/10-host0.network": networkFile(host.address, mtu),
+    "/etc/ssh/ssh_host_ed25519_key": await Deno.readTextFile(key),
+    "/etc/ssh/ssh_host_ed25519_key.pub": await Deno.readTextFile(`${key}.pub`),
+    "/root/.ssh/authorized_keys": await Deno.readTextFile(`${state.directory}/id_ed25519.pub`),
+  };
+}
+
+function networkFile(address: string, mtu: number | undefined): string {
+  const link = mtu === undefined ? "" : `[Link]\nMTUBytes=${mtu}\n\n`;
+  return `[Match]\nName=host0\n\n${link}[Network]\nAddress=${address}/24\nGateway=${ROUTER}\nDNS=${WORLD}\n`;
+}
+
+async function startHost(state: LabState, driver: HostDriver, host: LabHost): Promise<void> {
+  host.process = await driver.start(state, host);
+  saveState(state);
+  await greeting(state, host);
+}
+
+async function greeting(state: LabState, host: LabHost): Promise<void> {
+  const options = { deadlineMs: BOOT_DEADLINE_MS, intervalMs: 200 };
+  await waitFor(`the SSH server of ${host.name}`, () => sshGreets(state, host.address), options);
+}
+
+async function reboot(state: LabState, driver: HostDriver, host: LabHost): Promise<void> {
+  const before = driver.bootMark(host);
+  await driver.exec(host, ["systemctl", "reboot"], {});
+  const again = () => {
+    const mark = driver.bootMark(host);
+    return mark !== undefined && mark !== before;
+  };
+  await waitFor(`${host.name} to start again`, again, { deadlineMs: BOOT_DEADLINE_MS });
+  await greeting(state, host);
+}
+
+async function cut(state: LabState, driver: HostDriver, host: LabHost): Promise<void> {
+  await driver.cut(state, host);
+  delete host.process;
+  saveState(state);
+}
+
+async function removeHost(state: LabState, driver: HostDriver, host: LabHost): Promise<void> {
+  await cut(state, driver, host);
+  state.hosts.splice(state.hosts.indexOf(host), 1);
+  await must(["rm", "-rf", "--one-file-system", host.directory]);
+  await writeSshConfig(state);
+  saveState(state);
+}
+
+/** Makes a lab, hands it to the function, and removes it whatever happens, also on SIGINT and SIGTERM. */
+export async function withLab(
+  name: string,
+  hosts: readonly HostOptions[],
+  use: (lab: Lab) => Promise<void>,
+): Promise<void> {
+  const interrupted = () => void down(name).finally(() => Deno.exit(130));
+  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, interrupted);
+  try {
+    const lab = await up(name, hosts);
+    try {
+      await use(lab);
+    } catch (error) {
+      await printJournals(lab);
+      throw error;
+    } finally {
+      await lab.down();
+    }
+  } finally {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.removeSignalListener(signal, interrupted);
+  }
+}
+
+/** Prints the end of each running host's journal to standard error. */
+export async function printJournals(lab: Lab, lines = 40): Promise<void> {
+  for (const { name } of lab.state.hosts) {
+    const journal = await lab.exec(name, ["journalctl", "--no-pager", "-n", String(lines)]).catch((
+      error,
+    ) => ({ stdout: `${error}` }));
+    console.error(`---- journal of ${name}\n${journal.stdout}`);
+  }
+}
