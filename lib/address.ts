@@ -36,6 +36,18 @@ export interface HostAddresses {
 
 /** The addresses of host `id` (1..32767); a RangeError for anything else. */
 export function hostAddresses(id: number): HostAddresses {
+  return known.get(id) ?? remember(id, computeAddresses(id));
+}
+
+/** Every host of a fleet asks for every other one's addresses: computed once each, at most 32767 times. */
+const known = new Map<number, HostAddresses>();
+
+function remember(id: number, addresses: HostAddresses): HostAddresses {
+  known.set(id, addresses);
+  return addresses;
+}
+
+function computeAddresses(id: number): HostAddresses {
   const [hi, lo] = idBytes(id);
   return {
     gateway: `10.31.${hi}.${lo}`,

@@ -19,6 +19,8 @@ export interface HostFacts {
   readonly freeMiB: number;
   /** The port on which this very SSH session arrived. */
   readonly sshPort: number;
+  /** Local addresses with port on which sshd listens there, as `ss` prints them; empty if unknown. */
+  readonly sshListeners: readonly string[];
   /** Interface of the IPv4 default route in the root namespace, or of the gateway when installed. */
   readonly externalInterface?: string;
   readonly externalMtu?: number;

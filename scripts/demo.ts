@@ -63,6 +63,7 @@ async function makeImages(): Promise<void> {
   await Promise.all(suites.map((suite) => ensureImage(suite, "prepared")));
 }
 
+/** A lab of an earlier demo makes room. */
 async function bootLab(): Promise<Lab> {
   await down(LAB);
   return await up(LAB, HOSTS);
@@ -112,9 +113,12 @@ function renderPicture(hosts: readonly LabHost[]): string {
 function renderNext(inventory: string): string {
   return [
     "Try next:",
-    "  deno task lab ssh alpha ping -c 3 beta       one host to another, by name, through the encrypted network",
-    `  ${EXECUTABLE} keys ${inventory}      every host with its WireGuard public key`,
-    `  deno task lab exec -n mobula alpha wg show   the gateway of a host from inside`,
+    "  deno task lab ssh alpha ping -c 3 beta",
+    "      from one host to another, by name, through the encrypted network",
+    "  deno task lab exec -n mobula alpha wg show",
+    "      the gateway of a host from inside: its WireGuard peers",
+    `  dist/mobula keys ${inventory}`,
+    "      every host with its id and its WireGuard public key",
     "",
     "The lab stays up. `deno task lab down` removes every trace of it.",
   ].join("\n");

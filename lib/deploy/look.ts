@@ -30,10 +30,9 @@ say free-kib "$(df -Pk "$dir" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 cat /etc/os-release 2>/dev/null | section os-release
 if [ -f ${HOST_EXECUTABLE} ]; then say executable "$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null | cut -d ' ' -f 1)"; fi
 gateway=no
-if [ -f "$state" ]; then
-  section state <"$state"
-  if [ -e /run/netns/mobula ] && grep -q '"installed"' "$state"; then gateway=yes; fi
-fi
+if [ -f "$state" ]; then section state <"$state"; fi
+# Also after an installation that was cut off: what counts is where the external address is.
+if have ip && ip -n mobula -4 -o addr show dev mo-ext-gw 2>/dev/null | grep -q inet; then gateway=yes; fi
 if have ip; then
   say ip yes
   ip -4 -o addr show | section addresses
@@ -59,6 +58,7 @@ if cat /proc/net/udp /proc/net/udp6 2>/dev/null | awk '$2 ~ /:CA6C$/ { found = 1
   have ss && user=$(ss -Hlunp 'sport = :51820' 2>/dev/null | sed -n 's/.*users:((\\("[^"]*",pid=[0-9]*\\).*/\\1/p' | head -n 1)
   say udp-51820 "\${user:-the kernel or an unknown process}"
 fi
+have ss && ss -Hltn "sport = :$1" 2>/dev/null | section ssh-listeners
 say mobula-look-end 1
 `;
 
@@ -109,6 +109,9 @@ export function parseLook(output: string): HostFacts {
     hostname: values.get("hostname") ?? "",
     freeMiB: Math.floor(Number(values.get("free-kib") || "0") / 1024),
     sshPort: Number(values.get("ssh-port") || "22"),
+    sshListeners: (sections.get("ssh-listeners") ?? []).flatMap((line) =>
+      line.trim().split(/\s+/).slice(3, 4)
+    ),
     ...route,
     ...(mtu ? { externalMtu: Number(mtu) } : {}),
     addresses: addresses.flatMap(parseAddress),

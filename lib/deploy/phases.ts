@@ -51,6 +51,8 @@ export const PHASES: readonly Phase[] = [
   {
     name: "confirm",
     title: "confirm installation",
+    concerns: ({ facts, staged }) =>
+      facts?.state?.status !== "installed" || facts.state.generation !== staged?.generation,
     host: async ({ ssh }) => void await callHost(ssh, "confirm", {}),
   },
   { name: "reboot", title: "reboot new hosts", concerns: needsReboot, host: reboot },
@@ -230,7 +232,11 @@ function needsReboot(run: HostRun, push: PushRun): boolean {
 }
 
 async function reboot(run: HostRun, push: PushRun): Promise<void> {
-  const { bootId } = await callHost(run.ssh, "reboot", {}, steps(run, push));
+  // Asked before, because a host that goes down may take its answer with it.
+  const { bootId } = await callHost(run.ssh, "status", {});
+  await callHost(run.ssh, "reboot", {}, steps(run, push)).catch((error) => {
+    if (!(error instanceof TransportError) || !error.options.retry) throw error;
+  });
   run.rebooted = true;
   push.progress.step(nameOf(run), "wait for the host to come back");
   await run.ssh.close();

@@ -48,8 +48,21 @@ function checkHost(host: Host, facts: HostFacts, options: PreflightOptions): Mes
     ...checkExternal(host, facts),
     ...checkOverlaps(facts),
     ...checkPort(facts),
+    ...checkSshd(facts),
     ...checkClock(facts, options),
   ];
+}
+
+/** SSH will arrive at the intrawire address, no longer at the external one. */
+function checkSshd({ sshListeners }: HostFacts): Message[] {
+  const reachable = sshListeners.some((address) => /^(0\.0\.0\.0|\*|\[::\]|10\.30\.)/.test(address));
+  if (sshListeners.length === 0 || reachable) return [];
+  return [error(
+    `Cannot keep SSH reachable: sshd listens only on ${
+      sshListeners.join(", ")
+    }; expected all addresses, because the external ` +
+      "one moves into the gateway. Remove ListenAddress from sshd_config and restart sshd",
+  )];
 }
 
 function error(message: string): Message {

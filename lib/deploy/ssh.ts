@@ -335,7 +335,7 @@ function endProcess(process: Deno.ChildProcess, signal: Deno.Signal): void {
 
 /** Waits for a promise, but not longer than this. */
 async function within(milliseconds: number, promise: Promise<unknown>): Promise<void> {
-  let timer: number | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise((resolve) => timer = setTimeout(resolve, milliseconds));
   await Promise.race([promise, late]);
   clearTimeout(timer);

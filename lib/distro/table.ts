@@ -85,7 +85,7 @@ const REFUSED: Readonly<Record<string, string>> = {
 
 /** Finds the row for an `ID`, its `ID_LIKE` words and a `VERSION_ID`, or says why there is none. */
 export function findDistro(osId: string, osIdLike: readonly string[], osVersion: string): DistroAnswer {
-  const reason = REFUSED[osId];
+  const reason = Object.hasOwn(REFUSED, osId) ? REFUSED[osId] : undefined;
   if (reason) return { refused: `${reason}; ${SUPPORTED}` };
   const rows = ROWS.filter((row) => row.id === osId);
   if (rows.length === 0) return { refused: unknownSystem(osId, osIdLike, osVersion) };

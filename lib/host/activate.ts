@@ -5,6 +5,7 @@ import { HostError } from "../errors.ts";
 import { MAIN_UNIT } from "../render/units.ts";
 import { type Context, generationDir, readConfig, writeJson } from "./context.ts";
 import { ACTIVATION_FILE, CURRENT_LINK } from "./paths.ts";
+import { planTitles } from "./plan.ts";
 import type { ActivateRequest, ActivateResult } from "./protocol.ts";
 import { runStep } from "./run_steps.ts";
 import { type Activation, currentPlan, up, writeFiles } from "./up.ts";
@@ -23,6 +24,10 @@ export async function activate({ generation }: ActivateRequest, context: Context
     argv: ["ln", "-sfn", generationDir(generation), CURRENT_LINK],
   });
   const { plan, cutsConnection } = await currentPlan(context);
+  if (planTitles(plan).length === 0 && plan.reloads.length === 0) {
+    await writeJson(runner, ACTIVATION_FILE, { status: "done" } satisfies Activation);
+    return { cutsConnection: false, steps: [] };
+  }
   if (!cutsConnection) return { cutsConnection, steps: await up(context) };
   await writeFiles(context, plan);
   await writeJson(runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);

@@ -52,11 +52,13 @@ export async function currentPlan({ runner }: Context): Promise<{ plan: HostPlan
 /** Writes the plan's files and carries out what has to come before the network's steps. */
 export async function writeFiles({ runner, report }: Context, plan: HostPlan): Promise<void> {
   // First the note of what is owed: killed in between, the next run still knows.
-  for (const name of plan.reloads) await runner.writeFile({ path: `${PENDING_DIR}/${name}`, content: "" });
-  for (const file of plan.files) {
+  const pending = plan.reloads.map((name) => ({ path: `${PENDING_DIR}/${name}`, content: "" }));
+  await Promise.all(pending.map((file) => runner.writeFile(file)));
+  // All at once: each waits for the disk, and the disk does them together.
+  await Promise.all(plan.files.map((file) => {
     report(`write ${file.path}`);
-    await runner.writeFile(file);
-  }
+    return runner.writeFile(file);
+  }));
   await runSteps(runner, plan.before, report);
 }
 

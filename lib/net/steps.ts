@@ -239,9 +239,12 @@ function routeSteps(wanted: Network, seen: Seen): Step[] {
         `remove route ${route.destination}`,
         "route",
         "del",
-        route.destination,
-        "table",
-        String(route.table),
+        // In full: by its destination alone the kernel would take the first one, perhaps the wanted one.
+        ...[route.destination, ...(route.via ? ["via", route.via] : [])],
+        ...(route.device ? ["dev", route.device] : []),
+        ...(route.source ? ["src", route.source] : []),
+        ...(route.metric ? ["metric", String(route.metric)] : []),
+        ...["table", String(route.table)],
       )
     ),
   ];
@@ -290,22 +293,27 @@ function ruleSteps(wanted: Network, seen: Seen): Step[] {
     ours.includes(live.priority) && !wanted.rules.some((rule) => same(rule, live))
   );
   return [
-    ...extra.map(({ priority }) =>
-      ip("root", `remove rule ${priority}`, "rule", "del", "priority", String(priority))
+    ...extra.map((rule) =>
+      // In full: by its priority alone the kernel would take the first one, perhaps the wanted one.
+      ip("root", `remove rule ${rule.priority}`, "rule", "del", ...ruleArgv(rule))
     ),
-    ...wanted.rules.filter((rule) => !seen.rules.some((live) => same(rule, live))).map((
-      { priority, from, to, table },
-    ) =>
+    ...wanted.rules.filter((rule) => !seen.rules.some((live) => same(rule, live))).map((rule) =>
       ip(
         "root",
-        `add rule ${from ? `from ${from}` : `to ${to}`}`,
-        ...["rule", "add", "priority", String(priority)],
-        ...(from ? ["from", from] : []),
-        ...(to ? ["to", to] : []),
+        `add rule ${rule.from ? `from ${rule.from}` : `to ${rule.to}`}`,
         // systemd-networkd deletes rules that it did not make, except the kernel's.
-        ...["table", String(table), "protocol", "kernel"],
+        ...["rule", "add", ...ruleArgv(rule), "protocol", "kernel"],
       )
     ),
+  ];
+}
+
+function ruleArgv({ priority, from, to, table }: Seen["rules"][number] | Network["rules"][number]): string[] {
+  return [
+    ...["priority", String(priority)],
+    ...(from ? ["from", from] : []),
+    ...(to ? ["to", to] : []),
+    ...["table", String(table)],
   ];
 }
 

@@ -10,23 +10,20 @@ const OWN_COLUMNS = { Port: ["other_config", "trunks", "tag"], Interface: ["opti
 
 /** The transaction that makes the live switch as wanted, or nothing. */
 export function switchSteps(wanted: Switch, seen: Seen["switch"]): Step[] {
-  const commands = [
-    ...staleCommands(wanted, seen),
-    ...wanted.bridges.flatMap((bridge) => bridgeCommands(bridge, seen)),
-    ...wanted.ports.flatMap((port) => portCommands(port, seen)),
-  ];
-  if (commands.length === 0) return [];
-  const titles = commands.map((command) => command.title).filter((title, index, all) =>
-    all.indexOf(title) === index
-  );
+  const live = indexSeen(seen);
+  const argv: string[] = [];
+  const titles = new Set<string>();
+  const add = (title: string, command: readonly string[]) => {
+    titles.add(title);
+    argv.push("--", ...command);
+  };
+  removeStale(wanted, seen, add);
+  for (const bridge of wanted.bridges) setBridge(bridge, live, add);
+  for (const port of wanted.ports) setPort(port, live, add);
+  if (titles.size === 0) return [];
   return [{
-    title: titles.length > 4 ? `configure the switch: ${titles.length} changes` : titles.join(", "),
-    argv: [
-      "ovs-vsctl",
-      `--db=${SWITCH_DB}`,
-      "--timeout=20",
-      ...commands.flatMap(({ argv }) => ["--", ...argv]),
-    ],
+    title: titles.size > 4 ? `configure the switch: ${titles.size} changes` : [...titles].join(", "),
+    argv: ["ovs-vsctl", `--db=${SWITCH_DB}`, "--timeout=20", ...argv],
   }];
 }
 
@@ -49,69 +46,86 @@ export function tunnelSteps(tunnel: Switch["tunnel"], seen: Seen["switch"]): Ste
   ];
 }
 
-interface Command {
-  readonly title: string;
-  readonly argv: readonly string[];
+/** Adds a command of ovs-vsctl to the transaction. */
+type Add = (title: string, command: readonly string[]) => void;
+
+/** Live rows by name. */
+interface Live {
+  readonly bridges: ReadonlyMap<string, SeenRow>;
+  readonly ports: ReadonlyMap<string, SeenRow>;
+  readonly interfaces: ReadonlyMap<string, SeenRow>;
+}
+
+function indexSeen(seen: Seen["switch"]): Live {
+  const byName = (rows: readonly SeenRow[] = []) => new Map(rows.map((row) => [row.name, row]));
+  return { bridges: byName(seen?.bridges), ports: byName(seen?.ports), interfaces: byName(seen?.interfaces) };
 }
 
 /** Ports and bridges that nobody wants any more. The database is ours alone, so everything in it is ours. */
-function staleCommands(wanted: Switch, seen: Seen["switch"]): Command[] {
-  const names = new Set([...wanted.ports, ...wanted.bridges].map(({ name }) => name));
-  return (seen?.bridges ?? []).flatMap((bridge) => {
-    if (!names.has(bridge.name)) {
-      return [{ title: `remove switch ${bridge.name}`, argv: ["--if-exists", "del-br", bridge.name] }];
+function removeStale(wanted: Switch, seen: Seen["switch"], add: Add): void {
+  if (!seen) return;
+  const bridges = new Set(wanted.bridges.map(({ name }) => name));
+  const ports = new Set([...bridges, ...wanted.ports.map(({ name }) => name)]);
+  for (const bridge of seen.bridges) {
+    if (!bridges.has(bridge.name)) {
+      add(`remove switch ${bridge.name}`, ["--if-exists", "del-br", bridge.name]);
+      continue;
     }
-    return (seen?.ports ?? []).filter((port) => bridge.ports.includes(port.uuid) && !names.has(port.name))
-      .map((port) => ({
-        title: `remove switch port ${port.name}`,
-        argv: ["--if-exists", "del-port", bridge.name, port.name],
-      }));
-  });
+    const own = new Set(bridge.ports);
+    for (const port of seen.ports) {
+      if (!own.has(port.uuid) || ports.has(port.name)) continue;
+      add(`remove switch port ${port.name}`, ["--if-exists", "del-port", bridge.name, port.name]);
+    }
+  }
 }
 
-function bridgeCommands({ name, columns }: Switch["bridges"][number], seen: Seen["switch"]): Command[] {
-  const live = seen?.bridges.find((bridge) => bridge.name === name);
+function setBridge({ name, columns }: Switch["bridges"][number], { bridges }: Live, add: Add): void {
+  const live = bridges.get(name);
+  if (!live) add(`add switch ${name}`, ["--may-exist", "add-br", name]);
   const changes = differing(columns, live);
-  const set = changes.length === 0
-    ? []
-    : [{ title: `set switch ${name}`, argv: ["set", "Bridge", name, ...changes] }];
-  return live ? set : [{ title: `add switch ${name}`, argv: ["--may-exist", "add-br", name] }, ...set];
+  if (changes.length > 0) add(`set switch ${name}`, ["set", "Bridge", name, ...changes]);
 }
 
-function portCommands(wanted: SwitchPort, seen: Seen["switch"]): Command[] {
+function setPort(wanted: SwitchPort, live: Live, add: Add): void {
   const { bridge, name } = wanted;
-  const port = seen?.ports.find((row) => row.name === name);
-  const link = seen?.interfaces.find((row) => row.name === name);
+  const port = live.ports.get(name);
   const title = `${port ? "set" : "add"} switch port ${name}`;
-  return [
-    ...(port ? [] : [["--may-exist", "add-port", bridge, name]]),
-    ...columnCommands("Port", name, wanted.port, port),
-    ...columnCommands("Interface", name, wanted.interface, link),
-  ].map((argv) => ({ title, argv }));
+  if (!port) add(title, ["--may-exist", "add-port", bridge, name]);
+  setColumns("Port", name, wanted.port, port, (command) => add(title, command));
+  setColumns(
+    "Interface",
+    name,
+    wanted.interface,
+    live.interfaces.get(name),
+    (command) => add(title, command),
+  );
 }
 
-function columnCommands(
+function setColumns(
   table: keyof typeof OWN_COLUMNS,
   name: string,
   wanted: Readonly<Record<string, string>>,
   live: SeenRow | undefined,
-): string[][] {
+  add: (command: readonly string[]) => void,
+): void {
   const changes = differing(wanted, live);
-  const stale = Object.keys(live?.columns ?? {}).filter((key) =>
-    OWN_COLUMNS[table].some((column) => key === column || key.startsWith(`${column}:`)) && !(key in wanted)
-  );
-  return [
-    ...(changes.length === 0 ? [] : [["set", table, name, ...changes]]),
-    ...stale.map((key) => {
-      const [column = "", item] = key.split(/:(.*)/s);
-      return item === undefined ? ["clear", table, name, column] : ["remove", table, name, column, item];
-    }),
-  ];
+  if (changes.length > 0) add(["set", table, name, ...changes]);
+  for (const key in live?.columns) {
+    const ours = OWN_COLUMNS[table].some((column) => key === column || key.startsWith(`${column}:`));
+    if (!ours || key in wanted) continue;
+    const [column = "", item] = key.split(/:(.*)/s);
+    add(item === undefined ? ["clear", table, name, column] : ["remove", table, name, column, item]);
+  }
 }
 
+/** `column=value`, for maps `column:key="value"`. */
 function differing(wanted: Readonly<Record<string, string>>, live: SeenRow | undefined): string[] {
-  return Object.entries(wanted).filter(([key, value]) => live?.columns[key] !== value)
-    .map(([key, value]) => `${key}=${key.includes(":") ? JSON.stringify(value) : value}`);
+  const changes: string[] = [];
+  for (const key in wanted) {
+    const value = wanted[key] ?? "";
+    if (live?.columns[key] !== value) changes.push(`${key}=${key.includes(":") ? `"${value}"` : value}`);
+  }
+  return changes;
 }
 
 function escape(text: string): string {

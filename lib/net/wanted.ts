@@ -208,8 +208,12 @@ function wantedRoutes({ baseline, capabilities, config }: HostInput): Route[] {
   const inet = { family: "inet", table: MAIN_TABLE } as const;
   const wire = { scope: "mobula", ...inet, device: LINK.wireguard } as const;
   const netdev = capabilities.datapath === "netdev";
+  // A next hop outside of the host's subnet is reached by a route of its own, which has to be there first.
+  const onlinkFirst = [...baseline.routes].sort((a, b) =>
+    Number(a.via !== undefined) - Number(b.via !== undefined)
+  );
   const routes: Route[] = [
-    ...baseline.routes.map((route) => ({
+    ...onlinkFirst.map((route) => ({
       scope: "mobula" as const,
       table: MAIN_TABLE,
       device: LINK.externalBridge,

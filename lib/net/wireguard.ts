@@ -16,8 +16,8 @@ export function keyFile(publicKey: string): string {
 
 /** The steps that make the live device as wanted. */
 export function wireguardSteps(wanted: Wireguard, seen: Seen["wireguard"]): Step[] {
-  const wanted_keys = new Set(wanted.peers.map(({ publicKey }) => publicKey));
-  const gone = [...(seen?.peers.keys() ?? [])].filter((key) => !wanted_keys.has(key));
+  const wantedKeys = new Set(wanted.peers.map(({ publicKey }) => publicKey));
+  const gone = [...(seen?.peers.keys() ?? [])].filter((key) => !wantedKeys.has(key));
   const changed = wanted.peers.filter((peer) => !isLive(peer, seen));
   return [
     ...deviceSteps(wanted, seen),
@@ -59,13 +59,8 @@ function isLive(peer: WireguardPeer, seen: Seen["wireguard"]): boolean {
 
 /** The peers in `wg`'s configuration format (wg(8), CONFIGURATION FILE FORMAT). */
 function renderPeers(peers: readonly WireguardPeer[]): string {
-  return peers.map(({ publicKey, endpoint, allowedIps }) =>
-    [
-      "[Peer]",
-      `PublicKey = ${publicKey}`,
-      `AllowedIPs = ${allowedIps.join(", ")}`,
-      ...(endpoint ? [`Endpoint = ${endpoint}`] : []),
-      "",
-    ].join("\n")
-  ).join("\n");
+  return peers.map(({ publicKey, endpoint, allowedIps }) => {
+    const address = endpoint ? `Endpoint = ${endpoint}\n` : "";
+    return `[Peer]\nPublicKey = ${publicKey}\nAllowedIPs = ${allowedIps.join(", ")}\n${address}`;
+  }).join("\n");
 }

@@ -2,13 +2,7 @@
  * Progress on a terminal: one live line per host. Effects: draws on the terminal through listr2.
  */
 import { Listr, type ListrTask } from "listr2";
-import {
-  type PhaseTitle,
-  PlainProgress,
-  type Progress,
-  type ProgressOptions,
-  withoutHost,
-} from "./progress.ts";
+import { type PhaseTitle, PlainProgress, type Progress, type ProgressOptions } from "./progress.ts";
 
 interface Line {
   task?: { title: string; output: string };
@@ -20,6 +14,7 @@ interface Line {
 export class LiveProgress implements Progress {
   readonly #plain: PlainProgress;
   readonly #lines = new Map<string, Line>();
+  readonly #failed = new Set<string>();
   #phase = "";
   #shown: Promise<unknown> | undefined;
   readonly #maxHosts: number;
@@ -51,13 +46,15 @@ export class LiveProgress implements Progress {
 
   failed(host: string, phase: PhaseTitle, message: string): void {
     if (this.#isPlain) return this.#plain.failed(host, phase, message);
-    const first = withoutHost(host, message).split("\n")[0]!;
-    this.#lines.get(host)?.reject(new Error(`${host}  ${phase.title}: ${first}`));
+    const line = this.#lines.get(host);
+    if (line?.task) line.task.title = `${host}  failed: ${phase.title}`;
+    this.#failed.add(host);
+    line?.reject(new Error(message));
   }
 
   async end(): Promise<void> {
     for (const [host, { task, resolve }] of this.#lines) {
-      if (task) task.title = host;
+      if (task && !this.#failed.has(host)) task.title = host;
       resolve();
     }
     await this.#shown;
@@ -73,7 +70,8 @@ export class LiveProgress implements Progress {
     const list = new Listr(tasks, {
       concurrent: true,
       exitOnError: false,
-      rendererOptions: { collapseErrors: false, showErrorMessage: true, lazy: false },
+      // What went wrong stands in the report, whole.
+      rendererOptions: { showErrorMessage: false },
       // Signals are handled in one place, and that is not here.
       registerSignalListeners: false,
     });

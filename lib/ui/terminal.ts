@@ -41,7 +41,7 @@ export function settleColours(): void {
 
 function rows(): number {
   try {
-    return Deno.consoleSize().rows;
+    return Deno.consoleSize().rows || 24;
   } catch {
     return 24;
   }

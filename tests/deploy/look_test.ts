@@ -20,6 +20,7 @@ Deno.test("parseLook: a bare Debian 12", () => {
     hostname: "web2",
     freeMiB: 77813,
     sshPort: 22,
+    sshListeners: [],
     externalInterface: "ens3",
     externalMtu: 1500,
     defaultGateway: "198.51.100.1",
@@ -48,6 +49,10 @@ Deno.test("parseLook: systems, versions and interfaces of other distributions", 
 Deno.test("parseLook: what a login script prints before is no answer", () => {
   const { clock, osId } = captured("ubuntu24_nat");
   assertEquals([clock, osId], [1795353921, "ubuntu"]);
+});
+
+Deno.test("parseLook: where sshd listens", () => {
+  assertEquals(captured("ubuntu22").sshListeners, ["198.51.100.5:2222", "[::1]:2222"]);
 });
 
 Deno.test("parseLook: routes to single addresses get their prefix", () => {

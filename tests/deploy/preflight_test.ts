@@ -26,7 +26,6 @@ Deno.test("preflight: bare and installed hosts are fine", () => {
   assertEquals(judge(captured("debian11")), []);
   assertEquals(judge(captured("debian12")), []);
   assertEquals(judge(captured("debian13"), { address: "198.51.100.4" }), []);
-  assertEquals(judge(captured("ubuntu22"), { address: "198.51.100.5" }), []);
   assertEquals(judge(captured("debian12_installed")), []);
 });
 
@@ -104,4 +103,17 @@ Deno.test("preflight: networks of ours that are in use on the host", () => {
 Deno.test("preflight: a wrong clock is a warning with its size and direction", () => {
   only(judge(captured("debian12"), { now: NOW + 3600 }), /^warning: its clock is 3600 s behind/);
   only(judge(captured("debian12"), { now: NOW - 500 }), /500 s ahead/);
+});
+
+Deno.test("preflight: an sshd that listens only on the external address would be out of reach", () => {
+  const facts = captured("ubuntu22");
+  const address = "198.51.100.5";
+  only(
+    judge(facts, { address }),
+    /Cannot keep SSH reachable: sshd listens only on 198.51.100.5:2222.*ListenAddress/,
+  );
+  for (const listener of ["0.0.0.0:2222", "*:2222", "[::]:2222"]) {
+    assertEquals(judge({ ...facts, sshListeners: [...facts.sshListeners, listener] }, { address }), []);
+  }
+  assertEquals(judge({ ...facts, sshListeners: [] }, { address }), []);
 });

@@ -73,7 +73,7 @@ sshTest("SshRunner.connect: refused and unreachable may be retried", async (sshd
   const unreachable = await transportError(() => sshd.runner({ host: "192.0.2.9" }).connect());
   assertEquals(unreachable.options.retry, true);
   assertMatch(unreachable.message, /no route/);
-  const unnamed = await transportError(() => sshd.runner({ host: "nowhere.invalid" }).connect());
+  const unnamed = await transportError(() => sshd.runner({ host: "no..where" }).connect());
   assertMatch(unnamed.message, /cannot be resolved/);
 });
 
@@ -153,14 +153,33 @@ sshTest(
   },
 );
 
-sshTest("SshRunner.exec: without sudo on the host the way out is named", async (sshd) => {
+/** Puts a program named sudo on the host's PATH. */
+async function fakeSudo(sshd: Sshd, text: string): Promise<void> {
+  await sshd.inside("mount -t tmpfs tmpfs /usr/local; mkdir /usr/local/bin");
+  await Deno.writeTextFile(`${sshd.directory}/sudo`, `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  await sshd.inside(`cp ${sshd.directory}/sudo /usr/local/bin/sudo`);
+}
+
+sshTest("SshRunner.exec: through sudo, which forgets the session's port", async (sshd) => {
+  await fakeSudo(
+    sshd,
+    `[ "$1 $2" = "-n --" ] || exit 9; shift 2; unset SSH_CONNECTION; AS_ROOT=yes exec "$@"`,
+  );
   const runner = sshd.runner({ become: true });
   await runner.connect();
-  if ((await sh("command -v sudo || true")) !== "") return;
-  assertMatch(
-    (await assertRejects(() => look("web1", runner), HostError)).message,
-    /web1: Cannot become root.*NOPASSWD/,
-  );
+  assertEquals((await runner.exec(["sh", "-c", "echo $AS_ROOT"])).stdout, "yes\n");
+  assertEquals((await runner.exec(["sh", "-c", "echo $AS_ROOT"], { become: false })).stdout, "\n");
+  assertEquals((await look("web1", runner)).sshPort, 22);
+});
+
+sshTest("SshRunner.exec: a sudo that wants a password is a HostError with the way out", async (sshd) => {
+  await fakeSudo(sshd, "echo 'sudo: a password is required' >&2; exit 1");
+  const runner = sshd.runner({ become: true });
+  await runner.connect();
+  for (const action of [() => look("web1", runner), () => runner.exec(["true"])]) {
+    const error = await assertRejects(action, HostError);
+    assertMatch(error.message, /web1: Cannot become root: sudo: a password is required.*NOPASSWD/);
+  }
 });
 
 sshTest("look: reads a real host", async (sshd) => {

@@ -5,15 +5,27 @@
 import type { SshOptions } from "../../lib/deploy/ssh.ts";
 import { makeControlDirectory, SshRunner } from "../../lib/deploy/ssh.ts";
 import type { SshTarget } from "../../lib/fleet.ts";
+import { cacheDirectory } from "../lab/images.ts";
 
-/** The sshd to test against: `MOBULA_TEST_SSHD`, or the system's. */
+/** The sshd to test against: `MOBULA_TEST_SSHD`, or the system's, or the lab's. */
 export const SSHD = findSshd();
 /** Namespaces need root. */
 export const CAN_RUN_SSHD = SSHD !== undefined && Deno.uid() === 0;
 
 function findSshd(): string | undefined {
-  const places = [Deno.env.get("MOBULA_TEST_SSHD"), "/usr/sbin/sshd", "/usr/local/sbin/sshd"];
+  const places = [Deno.env.get("MOBULA_TEST_SSHD"), "/usr/sbin/sshd", "/usr/local/sbin/sshd", ...sshdOfLab()];
   return places.find((path): path is string => path !== undefined && isFile(path));
+}
+
+/** A machine that has run the lab has an sshd in the lab's image of Debian 12, which runs on Debian 12 itself. */
+function sshdOfLab(): string[] {
+  const cache = cacheDirectory();
+  try {
+    const images = [...Deno.readDirSync(cache)].filter(({ name }) => /^bare-bookworm-[0-9a-f]+$/.test(name));
+    return images.map(({ name }) => `${cache}/${name}/root/usr/sbin/sshd`);
+  } catch {
+    return [];
+  }
 }
 
 function isFile(path: string): boolean {
@@ -53,7 +65,7 @@ export class Sshd {
     );
     const script = `set -e; ip link set lo up
       ip link add eth0 type veth peer name eth1; ip link set eth0 up; ip link set eth1 up
-      ip address add 198.51.100.2/24 dev eth0; ip route add default via 198.51.100.1
+      ip address add 198.51.100.2/24 dev eth0; ip route add default via 198.51.100.1; ip route add unreachable 192.0.2.0/24
       mount --bind ${directory}/passwd /etc/passwd; mount -t tmpfs tmpfs /run
       mkdir -p /run/sshd /run/systemd/system; mount -t tmpfs -o size=${optMiB}m tmpfs /opt; exec ${SSHD} -D -e -f ${directory}/sshd_config`;
     const process = new Deno.Command("unshare", {

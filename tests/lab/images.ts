@@ -6,6 +6,7 @@
  *   bare-<suite>-<hash>/root        a small Debian server: systemd, networkd, sshd
  *   bare-<suite>-<hash>/repository  the packages that lead from bare to prepared, with their index
  *   prepared-<suite>-<hash>/layer   an overlay layer over the bare root with those packages installed
+ * A variant (a machine with a kernel) has entries of its own, called `<variant>-bare-…` and `<variant>-prepared-…`.
  */
 import { must } from "./process.ts";
 
@@ -22,6 +23,19 @@ export interface Image {
   readonly layers: readonly string[];
   /** Directory with the packages and their index, to be served as `http://…/<suite>/`. */
   readonly repository: string;
+}
+
+/** How an image differs from the plain one. */
+export interface ImageVariant {
+  /** First word of its entries' names. */
+  readonly name: string;
+  /** Packages beside those of every image. */
+  readonly packages: readonly string[];
+  /** Files that lie in the root before its packages are configured. */
+  readonly files: readonly ImageFile[];
+  /** Further units to mask and to enable. */
+  readonly masked: readonly string[];
+  readonly enabled: readonly string[];
 }
 
 /** The world's address, which serves the packages. */
@@ -56,9 +70,10 @@ const PREPARED_PACKAGES = [
 ];
 
 /** A file of the image; the path is relative to its root. */
-interface ImageFile {
+export interface ImageFile {
   readonly path: string;
   readonly text: string;
+  readonly executable?: boolean;
 }
 
 /** Units without use in a lab host; masking them makes it start faster. */
@@ -104,7 +119,7 @@ export function cacheDirectory(): string {
 }
 
 /** Makes the image, or finds it in the cache. */
-export async function ensureImage(suite: Suite, kind: ImageKind): Promise<Image> {
+export async function ensureImage(suite: Suite, kind: ImageKind, variant?: ImageVariant): Promise<Image> {
   const recipe = [
     RECIPE,
     suite,
@@ -114,18 +129,24 @@ export async function ensureImage(suite: Suite, kind: ImageKind): Promise<Image>
     MASKED_UNITS,
     SWITCH_UNITS,
   ];
-  const key = await hash(JSON.stringify([recipe, PATH_EXCLUDES, DOWNLOAD_HOOK, PREPARE_SCRIPT]));
-  const bare = await ensureEntry(`bare-${suite}-${key}`, (directory) => buildBare(suite, directory));
+  const parts = [recipe, PATH_EXCLUDES, DOWNLOAD_HOOK, PREPARE_SCRIPT];
+  const key = await hash(JSON.stringify(variant === undefined ? parts : [...parts, variant]));
+  const prefix = variant === undefined ? "" : `${variant.name}-`;
+  const bare = await ensureEntry(
+    `${prefix}bare-${suite}-${key}`,
+    (directory) => buildBare(suite, directory, variant),
+  );
   const image = { suite, layers: [`${bare}/root`], repository: `${bare}/repository` };
   if (kind === "bare") return image;
   const prepared = await ensureEntry(
-    `prepared-${suite}-${key}`,
+    `${prefix}prepared-${suite}-${key}`,
     (directory) => buildPrepared(suite, image, directory),
   );
   return { ...image, layers: [`${prepared}/layer`, ...image.layers] };
 }
 
-async function hash(text: string): Promise<string> {
+/** Twelve hexadecimal digits that stand for a text. */
+export async function hash(text: string): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return hex(digest).slice(0, 12);
 }
@@ -135,7 +156,7 @@ function hex(bytes: ArrayBuffer): string {
 }
 
 /** Builds an entry under a lock, so that two runs never build the same one; a half-made one never gets the name. */
-async function ensureEntry(name: string, build: (directory: string) => Promise<void>): Promise<string> {
+export async function ensureEntry(name: string, build: (directory: string) => Promise<void>): Promise<string> {
   const path = `${cacheDirectory()}/${name}`;
   if (exists(path)) return path;
   await Deno.mkdir(cacheDirectory(), { recursive: true });
@@ -174,48 +195,60 @@ const DOWNLOAD_HOOK =
   '-o Dir::Cache::archives="$LAB_REPOSITORY" -o APT::Sandbox::User=root -o APT::Keep-Downloaded-Packages=true ' +
   "install $LAB_PACKAGES";
 
-async function buildBare(suite: Suite, directory: string): Promise<void> {
+async function buildBare(suite: Suite, directory: string, variant?: ImageVariant): Promise<void> {
   const root = `${directory}/root`;
   const repository = `${directory}/repository`;
+  const files = `${directory}/files`;
   await Deno.mkdir(`${repository}/partial`, { recursive: true });
+  await Deno.mkdir(files);
+  for (const file of variant?.files ?? []) await writeFile(files, file);
   await must([
     "mmdebstrap",
     "--quiet",
     "--mode=root",
     "--variant=minbase",
-    `--include=${BARE_PACKAGES.join(",")}`,
+    `--include=${[...BARE_PACKAGES, ...variant?.packages ?? []].join(",")}`,
     "--dpkgopt=force-unsafe-io",
     ...PATH_EXCLUDES.map((path) => `--dpkgopt=path-exclude=${path}`),
+    ...(variant === undefined ? [] : [`--essential-hook=${FILES_HOOK}`]),
     `--customize-hook=${DOWNLOAD_HOOK}`,
     suite,
     root,
   ], {
     env: {
       ...Deno.env.toObject(),
+      LAB_FILES: files,
       LAB_REPOSITORY: repository,
       LAB_PACKAGES: packagesOf(suite).join(" "),
       TMPDIR: "/var/tmp",
     },
   });
-  await configureBare(suite, root);
+  await configureBare(suite, root, variant);
+  await removeTree(files);
   await indexRepository(repository);
 }
 
-async function configureBare(suite: Suite, root: string): Promise<void> {
+/** A variant's files say how the kernel's initrd is made, so they are there before the kernel. */
+const FILES_HOOK = 'cp -R "$LAB_FILES/." "$1/"';
+
+async function configureBare(suite: Suite, root: string, variant?: ImageVariant): Promise<void> {
   for (const name of glob(`${root}/etc/ssh`, /^ssh_host_/)) await Deno.remove(name);
   for (const name of glob(`${root}/etc/apt/sources.list.d`, /./)) await Deno.remove(name);
-  for (const { path, text } of imageFiles(suite)) await writeFile(`${root}/${path}`, text);
-  await mask(root, MASKED_UNITS);
+  for (const file of imageFiles(suite)) await writeFile(root, file);
+  await mask(root, [...MASKED_UNITS, ...variant?.masked ?? []]);
   await Deno.mkdir(`${root}/var/log/journal`, { recursive: true });
-  await must(["chroot", root, "systemctl", "enable", "systemd-networkd.service", "ssh.service"]);
+  const enabled = ["systemd-networkd.service", "ssh.service", ...variant?.enabled ?? []];
+  await must(["chroot", root, "systemctl", "enable", ...enabled]);
   await must(["chroot", root, "systemctl", "disable", "ssh.socket"]);
   await must(["chroot", root, "systemctl", "set-default", "multi-user.target"]);
 }
 
-async function writeFile(path: string, text: string): Promise<void> {
-  await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
-  await Deno.remove(path).catch(() => {});
-  await Deno.writeTextFile(path, text);
+async function writeFile(root: string, { path, text, executable }: ImageFile): Promise<void> {
+  const full = `${root}/${path}`;
+  await Deno.mkdir(full.slice(0, full.lastIndexOf("/")), { recursive: true });
+  await Deno.remove(full).catch(() => {});
+  await Deno.writeTextFile(full, text);
+  await Deno.chmod(full, executable ? 0o755 : 0o644);
 }
 
 function glob(directory: string, pattern: RegExp): string[] {

@@ -104,7 +104,7 @@ export async function up(
     await makeUnderlay(state);
     await addNode(state, "deployer", DEPLOYER);
     const lab = open(state, driver);
-    await Promise.all([startWorld(state), ...hosts.map((host) => lab.addHost(host))]);
+    await allOrFirstError([startWorld(state), ...hosts.map((host) => lab.addHost(host))]);
     saveState(state);
     return lab;
   } catch (error) {
@@ -114,11 +114,24 @@ export async function up(
   }
 }
 
+/** Unlike `Promise.all` waits for all of them: what still goes on would otherwise add to the lab that is being removed. */
+async function allOrFirstError(work: readonly Promise<unknown>[]): Promise<void> {
+  const failed = (await Promise.allSettled(work)).find((outcome) => outcome.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
+}
+
 /** Why a host did not come up stands on its console. */
 function printConsoles({ hosts }: LabState): void {
   for (const { name, directory } of hosts) {
-    const lines = Deno.readTextFileSync(`${directory}/console.log`).trimEnd().split("\n").slice(-10);
-    console.error(`---- console of ${name}\n${lines.join("\n")}`);
+    console.error(`---- console of ${name}\n${tail(`${directory}/console.log`)}`);
+  }
+}
+
+function tail(path: string, lines = 10): string {
+  try {
+    return Deno.readTextFileSync(path).trimEnd().split("\n").slice(-lines).join("\n");
+  } catch {
+    return "(nothing)";
   }
 }
 
@@ -202,14 +215,14 @@ async function prepareDirectory(state: LabState): Promise<void> {
   await Deno.mkdir(state.cgroup, { recursive: true });
   await generateKey(`${state.directory}/id_ed25519`, "lab");
   await Deno.writeTextFile(`${state.directory}/known_hosts`, "");
-  await writeSshConfig(state);
+  writeSshConfig(state);
 }
 
 async function generateKey(path: string, comment: string): Promise<void> {
   await must(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path]);
 }
 
-async function writeSshConfig({ directory, hosts }: LabState): Promise<void> {
+function writeSshConfig({ directory, hosts }: LabState): void {
   const aliases = hosts.map(({ name, address }) => `Host ${name}\n  HostName ${address}\n`).join("");
   const all = [
     "Host *",
@@ -222,7 +235,8 @@ async function writeSshConfig({ directory, hosts }: LabState): Promise<void> {
     "StrictHostKeyChecking yes",
     "ConnectTimeout 10",
   ];
-  await Deno.writeTextFile(`${directory}/ssh_config`, `${aliases}${all.join("\n  ")}\n`);
+  // In one go: several hosts are added at the same time, and the last one to write must know them all.
+  Deno.writeTextFileSync(`${directory}/ssh_config`, `${aliases}${all.join("\n  ")}\n`);
 }
 
 function open(state: LabState, driver: HostDriver): Lab {
@@ -286,8 +300,9 @@ async function addHost(state: LabState, driver: HostDriver, options: HostOptions
   await Deno.mkdir(directory, { recursive: true });
   await driver.create(host, { ...await hostFiles(state, host, options), ...options.files });
   state.hosts.push(host);
+  state.hosts.sort((a, b) => a.id - b.id);
   await Deno.writeTextFile(`${state.directory}/known_hosts`, await knownHost(host), { append: true });
-  await writeSshConfig(state);
+  writeSshConfig(state);
   await startHost(state, driver, host);
   return host;
 }
@@ -357,22 +372,23 @@ async function removeHost(state: LabState, driver: HostDriver, host: LabHost): P
   await cut(state, driver, host);
   state.hosts.splice(state.hosts.indexOf(host), 1);
   await must(["rm", "-rf", "--one-file-system", host.directory]);
-  await writeSshConfig(state);
+  writeSshConfig(state);
   saveState(state);
 }
 
 /** Makes a lab, hands it to the function, and removes it whatever happens, also on SIGINT and SIGTERM. */
-export async function withLab(
+export async function withLab<T>(
   name: string,
   hosts: readonly HostOptions[],
-  use: (lab: Lab) => Promise<void>,
-): Promise<void> {
-  const interrupted = () => void down(name).finally(() => Deno.exit(130));
+  use: (lab: Lab) => Promise<T>,
+): Promise<T> {
+  // Twice: what was under way during the first time may have added to the lab.
+  const interrupted = () => void down(name).then(() => down(name)).finally(() => Deno.exit(130));
   for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, interrupted);
   try {
     const lab = await up(name, hosts);
     try {
-      await use(lab);
+      return await use(lab);
     } catch (error) {
       await printJournals(lab);
       throw error;

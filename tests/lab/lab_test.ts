@@ -195,13 +195,31 @@ Deno.test("down: removes a lab whose maker was killed in the middle", async () =
   assertEquals(traces(name), []);
 });
 
+Deno.test("withLab: removes the lab on SIGTERM", async () => {
+  const name = "selftest-signal";
+  await down(name);
+  const program = `import { withLab } from "${new URL("lab.ts", import.meta.url)}";
+    const hosts = [{ name: "one", address: "198.51.100.2" }];
+    await withLab("${name}", hosts, () => new Promise((resolve) => setTimeout(resolve, 60_000)));`;
+  const child = new Deno.Command(Deno.execPath(), { args: ["eval", program], stdout: "null", stderr: "null" })
+    .spawn();
+  await waitFor("the host to be switched on", () => loadState(name)?.hosts[0]?.process);
+  child.kill("SIGTERM");
+  assertEquals((await child.status).code, 130);
+  assertEquals(traces(name), []);
+});
+
 Deno.test("up: leaves nothing when a host cannot be made", async () => {
   const name = "selftest-failed";
   await down(name);
   const files = { "/etc/hostname/is-a-file": "" };
   let message = "";
   try {
-    await (await up(name, [{ name: "broken", address: "198.51.100.2", files }])).down();
+    const lab = await up(name, [
+      { name: "broken", address: "198.51.100.2", files },
+      { name: "sound", address: "198.51.100.3" },
+    ]);
+    await lab.down();
   } catch (error) {
     message = String(error);
   }

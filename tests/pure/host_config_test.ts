@@ -1,8 +1,8 @@
 /** What a host is told, and how it distrusts it. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { parseFleet } from "../lib/config/parse_fleet.ts";
-import { HostError } from "../lib/errors.ts";
-import { hostConfigFor, parseHostConfig } from "../lib/host_config.ts";
+import { parseFleet } from "../../lib/config/parse_fleet.ts";
+import { HostError } from "../../lib/errors.ts";
+import { hostConfigFor, parseHostConfig } from "../../lib/host_config.ts";
 
 const KEY_A = "2jT2ySbIKKLVJdbTfKrKYOxHohNQehTPRqaoz4mX6j8=";
 const KEY_B = "t+uM1TGLs1+EWgqCmS+f91uP9FwBCfgjWThDxn+MYwQ=";

@@ -1,7 +1,7 @@
 /** The address plan: golden values users depend on. */
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { hostAddresses, hostMac, innerMtus, inNetwork, parseIpv4 } from "../lib/address.ts";
+import { hostAddresses, hostMac, innerMtus, inNetwork, parseIpv4 } from "../../lib/address.ts";
 
 const GOLDEN: [number, string, string, string, string][] = [
   [1, "10.31.0.1", "10.31.128.1", "10.30.0.1", "169.254.0.1"],

@@ -1,8 +1,8 @@
 /** WireGuard keys against published vectors, and against `wg` where it may be run. */
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { encodeBase64 } from "@std/encoding/base64";
-import { generateKeyPair, isKey, publicKeyOf } from "../lib/keys.ts";
-import { Secret } from "../lib/secret.ts";
+import { generateKeyPair, isKey, publicKeyOf } from "../../lib/keys.ts";
+import { Secret } from "../../lib/secret.ts";
 
 const WG = "/usr/bin/wg";
 

@@ -1,0 +1,130 @@
+/**
+ * `deno task bench`: what a push, a start and a plan cost on this machine, as a table and as JSON. Needs root; makes a lab and removes
+ * it. Figures only: nothing here passes or fails.
+ */
+import { fromFileUrl } from "@std/path";
+import { type Lab, withLab } from "../tests/lab/lab.ts";
+import { writeInventory } from "../tests/lab/inventory.ts";
+import { ensurePackages } from "../tests/lab/packages.ts";
+import { must } from "../tests/lab/process.ts";
+
+const ROOT = fromFileUrl(new URL("..", import.meta.url)).replace(/\/$/, "");
+const EXECUTABLE = `${ROOT}/dist/mobula`;
+const REPORT = `${ROOT}/dist/bench.json`;
+const REPEATS = 5;
+
+/** One line of the table. */
+interface Figure {
+  readonly what: string;
+  readonly value: number;
+  readonly unit: "s" | "ms" | "MB";
+  /** What it should stay below. */
+  readonly target?: number;
+  readonly detail?: string;
+}
+
+interface PushReport {
+  readonly ok: boolean;
+  readonly seconds: Readonly<Record<string, number>>;
+  readonly hosts: readonly { readonly executable_sent: boolean; readonly steps: readonly string[] }[];
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
+}
+
+async function timed<T>(work: () => Promise<T>): Promise<{ seconds: number; result: T }> {
+  const start = performance.now();
+  const result = await work();
+  return { seconds: (performance.now() - start) / 1000, result };
+}
+
+async function push(lab: Lab, inventory: string): Promise<{ seconds: number; result: PushReport }> {
+  const argv = [EXECUTABLE, "push", inventory, "--ssh-config", lab.sshConfig, "--no-reboot", "--json"];
+  const { seconds, result } = await timed(() => lab.deployer.exec(argv));
+  const report: PushReport = JSON.parse(result.stdout);
+  if (result.code !== 0 || !report.ok) {
+    throw new Error(`Cannot measure push: exit code ${result.code}; expected 0\n${result.stdout}`);
+  }
+  return { seconds, result: report };
+}
+
+function phases({ seconds }: PushReport): string {
+  return Object.entries(seconds).filter(([, value]) => value >= 0.05).map(([name, value]) =>
+    `${name} ${value.toFixed(1)}`
+  ).join(", ");
+}
+
+async function benchPush(): Promise<Figure[]> {
+  const hosts = ["alpha", "beta", "gamma"].map((name, index) => ({
+    name,
+    address: `198.51.100.${index + 2}`,
+    suite: index === 1 ? "bookworm" as const : "trixie" as const,
+  }));
+  return await withLab("bench", hosts, async (lab): Promise<Figure[]> => {
+    const inventory = await writeInventory(lab);
+    const first = await push(lab, inventory);
+    const again: Awaited<ReturnType<typeof push>>[] = [];
+    for (let round = 0; round < REPEATS; round++) again.push(await push(lab, inventory));
+    const sent = again.flatMap(({ result }) => result.hosts).filter((host) =>
+      host.executable_sent || host.steps.length > 0
+    );
+    return [
+      {
+        what: "push, three prepared hosts, to verified, no reboot",
+        value: first.seconds,
+        unit: "s",
+        target: 20,
+        detail: phases(first.result),
+      },
+      {
+        what: `second push, nothing to change (median of ${REPEATS})`,
+        value: median(again.map(({ seconds }) => seconds)),
+        unit: "s",
+        target: 3,
+        detail: `${phases(again[0]!.result)}; ${sent.length} hosts were sent or changed anything`,
+      },
+    ];
+  });
+}
+
+async function benchStart(): Promise<Figure[]> {
+  await must([EXECUTABLE, "--version"]);
+  const runs: number[] = [];
+  for (let round = 0; round < REPEATS * 4; round++) {
+    runs.push((await timed(() => must([EXECUTABLE, "--version"]))).seconds * 1000);
+  }
+  return [{
+    what: `mobula --version (median of ${runs.length})`,
+    value: median(runs),
+    unit: "ms",
+    target: 150,
+    detail: `fastest ${Math.min(...runs).toFixed(0)} ms`,
+  }];
+}
+
+/** In a process of its own, so that its memory is its own. */
+async function benchPlan(): Promise<Figure[]> {
+  const { seconds, peakMegabytes, hosts } = JSON.parse(
+    await must([Deno.execPath(), "run", "-A", `${ROOT}/scripts/bench_plan.ts`]),
+  );
+  return [
+    { what: `plan a fleet of ${hosts} hosts, all of them`, value: seconds, unit: "s", target: 2 },
+    { what: "its memory", value: peakMegabytes, unit: "MB", target: 500 },
+  ];
+}
+
+function renderTable(figures: readonly Figure[]): string {
+  return figures.map(({ what, value, unit, target, detail }) => {
+    const number = value.toFixed(unit === "s" ? 2 : 0).padStart(8);
+    const aim = target === undefined ? "" : `  (target ${target} ${unit})`;
+    return `${what.padEnd(52)} ${number} ${unit}${aim}${detail ? `\n    ${detail}` : ""}`;
+  }).join("\n");
+}
+
+await ensurePackages();
+console.log(await must([Deno.execPath(), "task", "--quiet", "compile"], { cwd: ROOT }));
+const figures = [...await benchStart(), ...await benchPlan(), ...await benchPush()];
+console.log(renderTable(figures));
+await Deno.writeTextFile(REPORT, `${JSON.stringify({ date: new Date().toISOString(), figures }, null, 2)}\n`);
+console.log(`\nas JSON: ${REPORT}`);

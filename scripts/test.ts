@@ -1,0 +1,133 @@
+/**
+ * `deno task test [suite …] [--filter NAME]`: runs the suites one after the other and counts their tests. Starts processes, writes a
+ * temporary folder.
+ */
+import { Command } from "@commander-js/extra-typings";
+
+/** One run of `deno test`, or a check that is no test. */
+interface Suite {
+  readonly name: string;
+  /** What it proves, for people. */
+  readonly title: string;
+  /** Arguments of `deno`; for test suites those of `deno test` without reporting and filter. */
+  readonly deno: readonly string[];
+  readonly counts: boolean;
+}
+
+/** Pure code is tested without permission to do anything: a stray effect fails by itself. */
+const PURE = ["tests/config", "tests/net", "tests/render", "tests/golden", "tests/pure"];
+
+/** All suites, quick ones first. */
+const SUITES: readonly Suite[] = [
+  { name: "fmt", title: "format", deno: ["fmt", "--check", "--quiet"], counts: false },
+  { name: "lint", title: "lint", deno: ["lint", "--quiet"], counts: false },
+  { name: "check", title: "types", deno: ["check", "--quiet", "main.ts", "scripts", "tests"], counts: false },
+  {
+    name: "pure",
+    title: "pure code, golden files, properties",
+    deno: ["--no-prompt", "--allow-read", "--parallel", ...PURE],
+    counts: true,
+  },
+  {
+    name: "unit",
+    title: "code with effects, on this machine",
+    deno: ["-A", "tests/host", "tests/deploy", "tests/commands"],
+    counts: true,
+  },
+  { name: "executable", title: "the executable, both kinds", deno: ["-A", "tests/executable"], counts: true },
+  { name: "lab", title: "real hosts in containers", deno: ["-A", "tests/lab"], counts: true },
+];
+
+interface Counts {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+}
+
+async function main(names: readonly string[], filter: string | undefined): Promise<number> {
+  const unknown = names.filter((name) => !SUITES.some((suite) => suite.name === name));
+  if (unknown.length > 0) {
+    console.error(
+      `Cannot test ${unknown.join(", ")}: no such suite; expected ${
+        SUITES.map(({ name }) => name).join(", ")
+      }`,
+    );
+    return 2;
+  }
+  const suites = SUITES.filter(({ name, counts }) =>
+    names.length > 0 ? names.includes(name) : counts || filter === undefined
+  );
+  const rows: [Suite, boolean, Counts | undefined, number][] = [];
+  for (const suite of suites) {
+    console.log(`\n== ${suite.name}: ${suite.title}`);
+    const start = performance.now();
+    const { ok, counts } = suite.counts
+      ? await runTests(suite, filter)
+      : { ok: await runDeno(suite.deno), counts: undefined };
+    rows.push([suite, ok, counts, (performance.now() - start) / 1000]);
+    // Code that does not type-check need not be tried.
+    if (!ok && !suite.counts) break;
+  }
+  console.log("");
+  for (const [{ name }, ok, counts, seconds] of rows) {
+    const tests = counts ? `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped` : "";
+    console.log(
+      `${ok ? "ok    " : "FAILED"} ${name.padEnd(11)} ${seconds.toFixed(0).padStart(4)} s  ${tests}`,
+    );
+  }
+  const sum = (pick: (counts: Counts) => number) =>
+    rows.reduce((all, [, , counts]) => all + (counts ? pick(counts) : 0), 0);
+  const skipped = sum(({ skipped }) => skipped);
+  const broken = rows.filter(([, ok, counts]) => !ok && !(counts && counts.failed > 0)).length;
+  console.log(
+    `\n${sum(({ passed }) => passed)} passed, ${sum(({ failed }) => failed) + broken} failed` +
+      (skipped > 0 ? `, ${skipped} skipped` : ""),
+  );
+  return rows.every(([, ok]) => ok) ? 0 : 1;
+}
+
+async function runDeno(args: readonly string[]): Promise<boolean> {
+  const { success } = await new Deno.Command(Deno.execPath(), { args: [...args], stdin: "null" }).spawn()
+    .status;
+  return success;
+}
+
+async function runTests(suite: Suite, filter: string | undefined): Promise<{ ok: boolean; counts: Counts }> {
+  const paths = suite.deno.filter((word) => word.startsWith("-") || exists(word));
+  const report = await Deno.makeTempFile({ prefix: "mobula-tests-", suffix: ".xml" });
+  try {
+    const ok = await runDeno([
+      ...["test", "--no-check", `--junit-path=${report}`, "--permit-no-files"],
+      ...(filter ? [`--filter=${filter}`] : []),
+      ...paths,
+    ]);
+    return { ok, counts: readCounts(await Deno.readTextFile(report)) };
+  } finally {
+    await Deno.remove(report);
+  }
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Sums the attributes of JUnit's outermost element: tests, failures, errors; a skipped one is an element of its own. */
+function readCounts(xml: string): Counts {
+  const attribute = (name: string) =>
+    Number(new RegExp(`<testsuites[^>]* ${name}="(\\d+)"`).exec(xml)?.[1] ?? 0);
+  const skipped = xml.match(/<skipped/g)?.length ?? 0;
+  const failed = attribute("failures") + attribute("errors");
+  return { passed: attribute("tests") - failed - skipped, failed, skipped };
+}
+
+const program = new Command("test")
+  .description("runs the project's tests; all of them unless suites are named")
+  .argument("[suites...]", SUITES.map(({ name, title }) => `${name}: ${title}`).join("; "))
+  .option("--filter <name>", "only tests whose name contains this, or matches /this/")
+  .action(async (names, { filter }) => Deno.exit(await main(names, filter)));
+await program.parseAsync(Deno.args, { from: "user" });

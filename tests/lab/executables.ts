@@ -1,0 +1,61 @@
+/**
+ * The executables that lab tests push, made once for each state of the sources and kept in `.cache/`. Starts Deno, writes files there.
+ */
+import { fromFileUrl } from "@std/path";
+import { getDenort } from "../../scripts/get_denort.ts";
+import { must } from "./process.ts";
+
+const ROOT = fromFileUrl(new URL("../..", import.meta.url)).replace(/\/$/, "");
+const CACHE = `${ROOT}/.cache`;
+
+/** Everything that decides what an executable is made of. */
+const SOURCES = ["main.ts", "deno.json", "deno.lock", "lib", "scripts/compile.ts", "scripts/compile"];
+
+/** How an executable is made: by `deno compile`, or self-unpacking. */
+export type ExecutableKind = "compiled" | "self-unpacking";
+
+/** Path of an executable of this kind made from the present sources. */
+export async function executable(kind: ExecutableKind): Promise<string> {
+  const path = `${CACHE}/mobula-${kind}-${await hashOfSources()}`;
+  await Deno.mkdir(CACHE, { recursive: true });
+  using lock = await Deno.open(`${CACHE}/mobula-${kind}.lock`, { create: true, write: true });
+  await lock.lock(true);
+  if (await isFile(path)) return path;
+  await removeOlder(kind);
+  await make(kind, path);
+  return path;
+}
+
+async function make(kind: ExecutableKind, output: string): Promise<void> {
+  const env: Record<string, string> = { ...Deno.env.toObject() };
+  if (kind === "compiled" && env.DENORT_BIN === undefined) {
+    env.DENORT_BIN = `${CACHE}/denort-2.4.2`;
+    await getDenort(env.DENORT_BIN);
+  }
+  const script = `${ROOT}/scripts/compile.ts`;
+  await must([Deno.execPath(), "run", "-A", script, "--kind", kind, "--output", output], { env, cwd: ROOT });
+}
+
+async function removeOlder(kind: ExecutableKind): Promise<void> {
+  const older = new RegExp(`^mobula-${kind}-[0-9a-f]{16}$`);
+  for await (const { name } of Deno.readDir(CACHE)) {
+    if (older.test(name)) await Deno.remove(`${CACHE}/${name}`);
+  }
+}
+
+async function hashOfSources(): Promise<string> {
+  const files = (await Promise.all(SOURCES.map((name) => filesBelow(`${ROOT}/${name}`)))).flat().sort();
+  const texts = await Promise.all(files.map(async (file) => `${file}\n${await Deno.readTextFile(file)}`));
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(texts.join("\n")));
+  return [...new Uint8Array(digest).slice(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+async function filesBelow(path: string): Promise<string[]> {
+  if (await isFile(path)) return [path];
+  const entries = await Array.fromAsync(Deno.readDir(path));
+  return (await Promise.all(entries.map(({ name }) => filesBelow(`${path}/${name}`)))).flat();
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return await Deno.stat(path).then((found) => found.isFile, () => false);
+}

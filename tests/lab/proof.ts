@@ -1,0 +1,125 @@
+/**
+ * One lab for all tests of a file: made by the first test that needs it, removed after the last one. Makes and removes labs.
+ *
+ * `MOBULA_LAB_KEEP=1` leaves the lab when the tests are over, and the next run goes on with it: for those who write such tests.
+ */
+import { down, type HostOptions, type Lab, openLab, up } from "./lab.ts";
+import { ensurePackages } from "./packages.ts";
+import type { CommandResult } from "./process.ts";
+import { loadState } from "./state.ts";
+
+const KEEP = Deno.env.get("MOBULA_LAB_KEEP") === "1";
+
+/** A lab and what a file's tests prepared in it. */
+export interface Stage<T> {
+  readonly lab: Lab;
+  readonly value: T;
+}
+
+/** Declares the tests of one file about one lab. */
+export interface Proofs<T> {
+  /** The lab, made and prepared when first asked for. */
+  readonly stage: () => Promise<Stage<T>>;
+  /** Declares a test that uses the lab. */
+  readonly proof: (name: string, check: (lab: Lab, value: T) => Promise<void>) => void;
+}
+
+/** How the lab is made. */
+export interface StageOptions<T> {
+  readonly name: string;
+  readonly hosts: readonly HostOptions[];
+  /** Runs once, before the first test. */
+  readonly prepare: (lab: Lab) => Promise<T>;
+}
+
+/** Sets the stage for the tests of a file; whatever happens to them, the lab is removed after the last one. */
+export function setStage<T>(options: StageOptions<T>): Proofs<T> {
+  let made: Promise<Stage<T>> | undefined;
+  const interrupted = () => void down(options.name).finally(() => Deno.exit(130));
+  const stage = () => made ??= make(options, interrupted);
+  Deno.test.afterAll(async () => {
+    if (made === undefined) return;
+    for (const signal of SIGNALS) Deno.removeSignalListener(signal, interrupted);
+    await made.catch(() => {});
+    if (!KEEP) await down(options.name);
+  });
+  const proof: Proofs<T>["proof"] = (name, check) => {
+    // The lab's processes, and what a test has going on beside the others, outlive a single test.
+    Deno.test({
+      name,
+      sanitizeOps: false,
+      sanitizeResources: false,
+      fn: async () => {
+        const { lab, value } = await stage();
+        try {
+          await check(lab, value);
+        } catch (error) {
+          await printUnits(lab);
+          throw error;
+        }
+      },
+    });
+  };
+  return { stage, proof };
+}
+
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+
+async function make<T>(
+  { name, hosts, prepare }: StageOptions<T>,
+  interrupted: () => void,
+): Promise<Stage<T>> {
+  for (const signal of SIGNALS) Deno.addSignalListener(signal, interrupted);
+  await ensurePackages();
+  const lab = await makeLab(name, hosts);
+  try {
+    return { lab, value: await prepare(lab) };
+  } catch (error) {
+    await printUnits(lab);
+    throw error;
+  }
+}
+
+async function makeLab(name: string, hosts: readonly HostOptions[]): Promise<Lab> {
+  if (KEEP && loadState(name) !== undefined) return openLab(name);
+  await down(name);
+  return await up(name, hosts);
+}
+
+/** Prints what our units said lately on each running host to standard error. */
+async function printUnits(lab: Lab): Promise<void> {
+  const journal = ["journalctl", "--no-pager", "-q", "-n", "12", "-o", "short-precise", "-u", "mobula*"];
+  for (const { name } of lab.state.hosts) {
+    const said = await lab.exec(name, journal).catch((error) => ({ stdout: `${error}` }));
+    console.error(`---- mobula's units on ${name}\n${said.stdout}`);
+  }
+}
+
+/** What a run of mobula is given besides its arguments. */
+export interface MobulaOptions {
+  /** The program on this machine. */
+  readonly executable: string;
+  readonly directory?: string;
+}
+
+/** Runs mobula on the deployer, where the lab's inventory lies; its outcome is returned whatever it is. */
+export async function mobula(
+  lab: Lab,
+  { executable, directory = lab.directory }: MobulaOptions,
+  verb: "push" | "verify" | "keys",
+  ...args: readonly string[]
+): Promise<CommandResult> {
+  const ssh = verb === "keys" ? [] : ["--ssh-config", lab.sshConfig];
+  return await lab.deployer.exec([executable, verb, ...args, ...ssh], {
+    cwd: directory,
+    env: { PATH: Deno.env.get("PATH") ?? "", HOME: directory, NO_COLOR: "1" },
+    timeoutMs: 300_000,
+  });
+}
+
+/** Fails with everything that was said unless the exit code is the expected one. */
+export function expectCode(result: CommandResult, expected: number, what: string): void {
+  if (result.code === expected) return;
+  const said = `${result.stdout}\n${result.stderr}`.trimEnd().split("\n").slice(-60).join("\n  ");
+  throw new Error(`${what} ended with ${result.code}; expected ${expected}\n  ${said}`);
+}

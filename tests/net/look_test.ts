@@ -1,0 +1,435 @@
+/** What real hosts say when they are looked at, understood; each single deviation is repaired, and nothing else is touched. */
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { HostError } from "../../lib/errors.ts";
+import { LINK, type Network } from "../../lib/net/network.ts";
+import { lookScript, parseSeen, type Seen, type SeenLink } from "../../lib/net/seen.ts";
+import { movesNic, networkSteps } from "../../lib/net/steps.ts";
+import { type HostInput, wantedNetwork } from "../../lib/net/wanted.ts";
+import type { Step } from "../../lib/step.ts";
+
+const CAPTURED = new URL("captured/", import.meta.url).pathname;
+
+interface Capture {
+  readonly wanted: Network;
+  readonly text: string;
+  readonly seen: Seen;
+}
+
+/** The output of the look script on a host with a finished installation, and what that host's network was made of. */
+function readCapture(name: string): Capture {
+  const input = JSON.parse(Deno.readTextFileSync(`${CAPTURED}${name}.json`)) as HostInput;
+  const text = Deno.readTextFileSync(`${CAPTURED}${name}.txt`);
+  const wanted = wantedNetwork(input);
+  return { wanted, text, seen: parseSeen(text, wanted.units) };
+}
+
+const { wanted, seen, text } = readCapture("debian13");
+/** The keys of the other host and of the client. */
+const [PEER = "", CLIENT = ""] = wanted.wireguard.peers.map(({ publicKey }) => publicKey);
+
+for (const name of ["debian12", "debian13"]) {
+  const capture = readCapture(name);
+  const id = name === "debian12" ? 3 : 2;
+
+  Deno.test(`networkSteps: nothing to do on the ${name} host that was captured`, () => {
+    assertEquals(networkSteps(capture.wanted, capture.seen), []);
+    assertEquals(movesNic(capture.wanted, capture.seen), false);
+  });
+
+  Deno.test(`parseSeen: links, routes and rules of ${name}`, () => {
+    const { seen } = capture;
+    assertEquals(seen.namespaces, ["mobula", "mobula-sw"]);
+    const access = seen.links.find((link) => link.name === LINK.access);
+    assertEquals(access, {
+      scope: "root",
+      name: "veth_fac0",
+      mac: `02:6d:6f:00:0${id}:02`,
+      mtu: 1386,
+      up: true,
+      kind: "veth",
+      addresses: [`10.31.128.${id}/16`],
+      txChecksum: false,
+    });
+    assertEquals(seen.links.find((link) => link.name === LINK.externalBridge)?.kind, "bridge");
+    assertEquals(seen.links.find((link) => link.name === "host0")?.master, LINK.externalBridge);
+    assertEquals(
+      seen.routes.find(({ scope, table }) => scope === "root" && table === 10),
+      {
+        scope: "root",
+        family: "inet",
+        table: 10,
+        destination: "default",
+        device: LINK.intrawire,
+        via: `10.31.0.${id}`,
+        source: `10.30.0.${id}`,
+        protocol: "boot",
+      },
+    );
+    assertEquals(seen.rules, [
+      { priority: 0, table: "local" },
+      { priority: 10030, from: `10.30.0.${id}`, table: "10" },
+      { priority: 10031, to: "10.30.0.0/16", table: "10" },
+      { priority: 32766, table: "main" },
+      { priority: 32767, table: "default" },
+    ]);
+    assert(seen.neighbours.length === 3 && seen.sysctls.length === 9);
+  });
+
+  Deno.test(`parseSeen: WireGuard, switch, firewall and units of ${name}`, () => {
+    const { seen, wanted } = capture;
+    assertEquals(seen.wireguard?.publicKey, wanted.wireguard.publicKey);
+    assertEquals(seen.wireguard?.listenPort, 51820);
+    assertEquals(
+      seen.wireguard?.peers,
+      new Map(wanted.wireguard.peers.map(({ publicKey, label: _label, ...peer }) => [publicKey, peer])),
+    );
+    assertEquals(seen.switch?.bridges.map(({ name }) => name).sort(), ["br-und", "ovsbr-mobula"]);
+    const bridge = seen.switch?.bridges.find(({ name }) => name === LINK.switch);
+    assertEquals(bridge?.columns["other_config:hwaddr"], `02:6d:6f:00:0${id}:0c`);
+    assertEquals(bridge?.columns.protocols, "OpenFlow10,OpenFlow13");
+    assertEquals(bridge?.ports.length, 4);
+    const tunnel = seen.switch?.interfaces.find(({ name }) => name.startsWith("mo-tree-"));
+    assertEquals(tunnel?.columns["options:local_ip"], `169.254.0.${id}`);
+    assertEquals(seen.firewall, wanted.firewall.text);
+    assertEquals(seen.activeUnits, wanted.units);
+  });
+}
+
+Deno.test("parseSeen: a host that says nothing has nothing", () => {
+  assertEquals(parseSeen("", wanted.units), {
+    namespaces: [],
+    sysctls: [],
+    links: [],
+    routes: [],
+    neighbours: [],
+    rules: [],
+    activeUnits: [],
+  });
+});
+
+Deno.test("parseSeen: a failed daemon is not active, the ones behind it are told apart", () => {
+  const states = ["active", "failed", "active", "activating"];
+  const output = text.replace(/@@units\n[^]*$/, `@@units\n${states.join("\n")}\n`);
+  assertEquals(parseSeen(output, wanted.units).activeUnits, [wanted.units[0], wanted.units[2]]);
+});
+
+Deno.test("lookScript: asks only, and for every setting and unit that is wanted", () => {
+  const script = lookScript(wanted.sysctls, wanted.units);
+  for (const { key } of wanted.sysctls) {
+    assert(script.includes(`/proc/sys/${key.replaceAll(".", "/")}`));
+  }
+  assert(script.includes(`systemctl is-active ${wanted.units.join(" ")}\n`));
+});
+
+function withLink(name: string, change: Partial<SeenLink>): Seen {
+  return { ...seen, links: seen.links.map((link) => link.name === name ? { ...link, ...change } : link) };
+}
+
+function withoutLinks(...names: string[]): Seen {
+  return { ...seen, links: seen.links.filter(({ name }) => !names.includes(name)) };
+}
+
+type SeenPeer = NonNullable<Seen["wireguard"]>["peers"] extends ReadonlyMap<string, infer P> ? P : never;
+
+function withPeers(change: (peers: Map<string, SeenPeer>) => void): Seen {
+  const peers = new Map(seen.wireguard!.peers);
+  change(peers);
+  return { ...seen, wireguard: { ...seen.wireguard!, peers } };
+}
+
+function withSwitch(
+  change: (live: NonNullable<Seen["switch"]>) => Partial<NonNullable<Seen["switch"]>>,
+): Seen {
+  return { ...seen, switch: { ...seen.switch!, ...change(seen.switch!) } };
+}
+
+function withRoute(route: Partial<Seen["routes"][number]>): Seen {
+  const extra = { scope: "mobula", family: "inet", table: 254, protocol: "boot" } as const;
+  return { ...seen, routes: [...seen.routes, { ...extra, destination: "default", ...route }] };
+}
+
+const VSCTL = "ovs-vsctl --db=unix:/run/mobula/ovs/db.sock --timeout=20 --";
+const APPCTL = "ovs-appctl --timeout=5 -t /run/mobula/ovs/vswitchd.ctl";
+
+/** Deviation, the live state with it, and the commands that take it away. */
+const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
+  ["the gateway's namespace is missing", { ...seen, namespaces: ["mobula-sw"] }, ["ip netns add mobula"]],
+  [
+    "forwarding is off",
+    {
+      ...seen,
+      sysctls: seen.sysctls.map((one) => one.key === "net.ipv4.ip_forward" ? { ...one, value: "0" } : one),
+    },
+    ['[mobula] sh -c echo "$1" >"/proc/sys/$2" sh 1 net/ipv4/ip_forward'],
+  ],
+  [
+    "the kernel has no bridge filter",
+    { ...seen, sysctls: seen.sysctls.filter(({ key }) => !key.startsWith("net.bridge.")) },
+    [],
+  ],
+  [
+    "Docker has switched on the bridge filter",
+    {
+      ...seen,
+      sysctls: seen.sysctls.map((one) => one.key.endsWith("call-iptables") ? { ...one, value: "1" } : one),
+    },
+    ['[mobula] sh -c echo "$1" >"/proc/sys/$2" sh 0 net/bridge/bridge-nf-call-iptables'],
+  ],
+  [
+    "the intrawire pair is missing",
+    withoutLinks("mo-dir-hs", "mo-dir-gw"),
+    [
+      "ip link add mo-dir-hs address 02:6d:6f:00:02:04 type veth peer name mo-dir-gw address 02:6d:6f:00:02:05 netns mobula",
+      "ip link set mo-dir-hs mtu 1440 up",
+      "ip addr replace 10.30.0.2/32 dev mo-dir-hs",
+      "[mobula] ip link set mo-dir-gw mtu 1440 up",
+    ],
+  ],
+  ["an MTU is wrong", withLink("veth_fac0", { mtu: 1500 }), ["ip link set veth_fac0 mtu 1386"]],
+  ["a link is down", withLink("mo-dir-gw", { up: false }), ["[mobula] ip link set mo-dir-gw up"]],
+  [
+    "a port has left the external bridge",
+    withLink("mo-mid-gw", { master: undefined }),
+    ["[mobula] ip link set mo-mid-gw master mo-ext-gw"],
+  ],
+  [
+    "the bridge has lost the card's MAC",
+    withLink("mo-ext-gw", { mac: "02:00:00:00:00:01" }),
+    [`[mobula] ip link set mo-ext-gw address ${wanted.links.find(({ kind }) => kind === "nic")?.mac}`],
+  ],
+  [
+    "checksum offload is on",
+    withLink("mo-und-gw", { txChecksum: true }),
+    ["[mobula] ethtool -K mo-und-gw tx off"],
+  ],
+  [
+    "an address is missing",
+    withLink("mo-ext-gw", { addresses: [] }),
+    ["[mobula] ip addr replace 198.51.100.2/24 dev mo-ext-gw"],
+  ],
+  [
+    "there is an extra address",
+    withLink("mo-dir-hs", { addresses: ["10.30.0.9/32", "10.30.0.2/32", "2001:db8::1/64"] }),
+    ["ip addr del 10.30.0.9/32 dev mo-dir-hs"],
+  ],
+  [
+    "the access link has an old address of ours",
+    withLink("veth_fac0", { addresses: ["10.31.128.7/16"] }),
+    ["ip addr replace 10.31.128.2/16 dev veth_fac0", "ip addr del 10.31.128.7/16 dev veth_fac0"],
+  ],
+  [
+    "an unknown WireGuard peer",
+    withPeers((peers) => peers.set("strange", { allowedIps: ["10.30.0.9/32"] })),
+    ["[mobula] wg set mo-wg-gw peer strange remove"],
+  ],
+  [
+    "a WireGuard peer is missing",
+    withPeers((peers) => peers.delete(PEER)),
+    [
+      `[mobula] wg addconf mo-wg-gw /dev/stdin <[Peer]|PublicKey = ${PEER}|` +
+      "AllowedIPs = 10.30.0.3/32, 169.254.0.3/32|Endpoint = 198.51.100.3:51820|",
+    ],
+  ],
+  [
+    "a peer's endpoint has changed",
+    withPeers((peers) => peers.set(PEER, { ...peers.get(PEER)!, endpoint: "203.0.113.9:51820" })),
+    [
+      `[mobula] wg addconf mo-wg-gw /dev/stdin <[Peer]|PublicKey = ${PEER}|` +
+      "AllowedIPs = 10.30.0.3/32, 169.254.0.3/32|Endpoint = 198.51.100.3:51820|",
+    ],
+  ],
+  [
+    "a client came from somewhere",
+    withPeers((peers) => peers.set(CLIENT, { ...peers.get(CLIENT)!, endpoint: "203.0.113.9:40000" })),
+    [],
+  ],
+  [
+    "a client may send from more addresses",
+    withPeers((peers) => peers.set(CLIENT, { allowedIps: ["10.30.128.1/32", "10.30.128.9/32"] })),
+    [`[mobula] wg addconf mo-wg-gw /dev/stdin <[Peer]|PublicKey = ${CLIENT}|AllowedIPs = 10.30.128.1/32|`],
+  ],
+  [
+    "WireGuard listens elsewhere",
+    { ...seen, wireguard: { ...seen.wireguard!, listenPort: 4711 } },
+    ["[mobula] wg set mo-wg-gw listen-port 51820"],
+  ],
+  [
+    "a route is missing",
+    { ...seen, routes: seen.routes.filter(({ destination }) => destination !== "10.30.128.0/17") },
+    ["[mobula] ip route replace 10.30.128.0/17 dev mo-wg-gw"],
+  ],
+  [
+    "a route leads elsewhere",
+    {
+      ...seen,
+      routes: seen.routes.map((route) =>
+        route.destination === "10.30.128.0/17" ? { ...route, device: "mo-ext-gw" } : route
+      ),
+    },
+    ["[mobula] ip route replace 10.30.128.0/17 dev mo-wg-gw"],
+  ],
+  [
+    "an extra route",
+    withRoute({ destination: "10.99.0.0/16", device: "mo-ext-gw", via: "198.51.100.9", metric: 5 }),
+    ["[mobula] ip route del 10.99.0.0/16 via 198.51.100.9 dev mo-ext-gw metric 5 table 254"],
+  ],
+  [
+    "a second default route",
+    withRoute({ device: "mo-ext-gw", via: "198.51.100.9" }),
+    ["[mobula] ip route del default via 198.51.100.9 dev mo-ext-gw table 254"],
+  ],
+  [
+    "an extra route on the intrawire",
+    withRoute({ scope: "root", table: 10, destination: "10.99.0.0/16", device: "mo-dir-hs" }),
+    ["ip route del 10.99.0.0/16 dev mo-dir-hs table 10"],
+  ],
+  [
+    "routes that others have made on the host",
+    withRoute({ scope: "root", destination: "10.99.0.0/16", device: "docker0" }),
+    [],
+  ],
+  [
+    "a route that the kernel has made",
+    withRoute({ destination: "10.99.0.0/16", device: "mo-ext-gw", protocol: "kernel" }),
+    [],
+  ],
+  [
+    "a neighbour is missing",
+    { ...seen, neighbours: seen.neighbours.filter(({ address }) => address !== "169.254.0.2") },
+    ["[mobula] ip neigh replace 169.254.0.2 lladdr 02:6d:6f:00:02:0a dev mo-und-gw nud permanent"],
+  ],
+  [
+    "a rule is missing",
+    { ...seen, rules: seen.rules.filter(({ priority }) => priority !== 10031) },
+    ["ip rule add priority 10031 to 10.30.0.0/16 table 10 protocol kernel"],
+  ],
+  [
+    "a rule of an earlier host id",
+    { ...seen, rules: [{ priority: 10030, from: "10.30.0.9", table: "10" }, ...seen.rules] },
+    ["ip rule del priority 10030 from 10.30.0.9 table 10"],
+  ],
+  [
+    "a rule of somebody else",
+    { ...seen, rules: [...seen.rules, { priority: 100, from: "10.99.0.0/16", table: "99" }] },
+    [],
+  ],
+  [
+    "the firewall is not as it was loaded",
+    { ...seen, firewall: undefined },
+    [`/opt/mobula/bin/load-firewall <${wanted.firewall.text.replaceAll("\n", "|")}`],
+  ],
+  [
+    "daemons have stopped",
+    { ...seen, activeUnits: seen.activeUnits.filter((unit) => !/dnsmasq|ovsdb/.test(unit)) },
+    ["/opt/mobula/bin/start-units mobula-ovsdb.service mobula-dnsmasq.service"],
+  ],
+  [
+    "a stale switch port",
+    withSwitch(({ bridges, ports }) => ({
+      bridges: bridges.map((bridge) =>
+        bridge.name === LINK.switch ? { ...bridge, ports: [...bridge.ports, "stale"] } : bridge
+      ),
+      ports: [...ports, { uuid: "stale", name: "mo-tree-9", columns: {} }],
+    })),
+    [`${VSCTL} --if-exists del-port ovsbr-mobula mo-tree-9`],
+  ],
+  [
+    "a stale switch",
+    withSwitch(({ bridges }) => ({
+      bridges: [...bridges, { uuid: "stale", name: "br0", columns: {}, ports: [] }],
+    })),
+    [`${VSCTL} --if-exists del-br br0`],
+  ],
+  [
+    "a switch port is missing",
+    withSwitch(({ ports, interfaces }) => ({
+      ports: ports.filter(({ name }) => name !== "mo-tree-3"),
+      interfaces: interfaces.filter(({ name }) => name !== "mo-tree-3"),
+    })),
+    [
+      `${VSCTL} --may-exist add-port ovsbr-mobula mo-tree-3 -- set Interface mo-tree-3 type=geneve ` +
+      'options:local_ip="169.254.0.2" options:remote_ip="169.254.0.3" options:dst_port="6254" options:key="flow"',
+    ],
+  ],
+  [
+    "a column has changed, and one is not ours",
+    withSwitch(({ interfaces }) => ({
+      interfaces: interfaces.map((row) =>
+        row.name === "mo-tree-3"
+          ? { ...row, columns: { ...row.columns, "options:key": "5", "options:tos": "inherit" } }
+          : row
+      ),
+    })),
+    [`${VSCTL} set Interface mo-tree-3 options:key="flow" -- remove Interface mo-tree-3 options tos`],
+  ],
+  [
+    "a port has a VLAN tag",
+    withSwitch(({ ports }) => ({
+      ports: ports.map((row) =>
+        row.name === "mo-fac-ovs" ? { ...row, columns: { ...row.columns, tag: "7" } } : row
+      ),
+    })),
+    [`${VSCTL} clear Port mo-fac-ovs tag`],
+  ],
+  [
+    "RSTP is off",
+    withSwitch(({ bridges }) => ({
+      bridges: bridges.map((row) =>
+        row.name === LINK.switch ? { ...row, columns: { ...row.columns, rstp_enable: "false" } } : row
+      ),
+    })),
+    [`${VSCTL} set Bridge ovsbr-mobula rstp_enable=true`],
+  ],
+  [
+    "the tunnel's route is missing",
+    withSwitch(({ tunnelRoutes }) => ({ tunnelRoutes: tunnelRoutes.replace(/^User:.*\n/m, "") })),
+    [`${APPCTL} ovs/route/add 169.254.0.0/17 br-und 169.254.200.1`],
+  ],
+  [
+    "the tunnel's neighbour is another",
+    withSwitch(({ tunnelNeighbours }) => ({
+      tunnelNeighbours: tunnelNeighbours.replace(/^(169\.254\.200\.1 +)\S+/m, "$102:00:00:00:00:01"),
+    })),
+    [`${APPCTL} tnl/neigh/set br-und 169.254.200.1 02:6d:6f:00:02:09`],
+  ],
+  [
+    "the card has another name in the gateway",
+    withLink("host0", { name: "eth7" }),
+    ["[mobula] ip link set eth7 down name host0", "[mobula] ip link set host0 up"],
+  ],
+  [
+    "the card is still in the root namespace, under another name",
+    withLink("host0", { name: "eth7", scope: "root", master: undefined }),
+    [
+      "ip link set eth7 down name host0",
+      "ip link set host0 netns mobula",
+      "[mobula] ip link set host0 master mo-ext-gw up",
+    ],
+  ],
+];
+
+function command({ argv, namespace, stdin }: Step): string {
+  const where = namespace ? `[${namespace}] ` : "";
+  return `${where}${argv.join(" ")}${stdin === undefined ? "" : ` <${stdin.replaceAll("\n", "|")}`}`;
+}
+
+for (const [what, live, commands] of DEVIATIONS) {
+  Deno.test(`networkSteps: ${what}`, () => {
+    assertEquals(networkSteps(wanted, live).map(command), commands);
+  });
+}
+
+Deno.test("networkSteps: nothing is planned without the card", () => {
+  const error = assertThrows(() => networkSteps(wanted, withoutLinks("host0", "mo-ext-gw")), HostError);
+  assert(error.message.startsWith("Cannot find the external interface: no link has the address "));
+});
+
+Deno.test("networkSteps: a card whose address was changed is found by its permanent one", () => {
+  const mac = seen.links.find(({ name }) => name === "host0")?.mac;
+  const live = withLink("host0", { mac: "02:00:00:00:00:01", permanentMac: mac });
+  assertEquals(networkSteps(wanted, live), []);
+});
+
+Deno.test("movesNic: only as long as the card is in the root namespace", () => {
+  assertEquals(movesNic(wanted, withLink("host0", { scope: "root" })), true);
+});
