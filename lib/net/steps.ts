@@ -151,12 +151,15 @@ const BLANK: Partial<SeenLink> = { up: false, addresses: [] };
 
 function linkSetSteps(wanted: Network, seen: Seen, nic: Nic): Step[] {
   return wanted.links.flatMap((link) => {
-    const moved = link.kind === "nic" && nic.found.scope !== link.scope;
-    const live = moved
-      ? BLANK
-      : findLink(seen, link.scope, link.kind === "nic" ? nic.found.name : link.name) ?? BLANK;
+    const live = link.kind === "nic" ? settledNic(nic) : findLink(seen, link.scope, link.name) ?? BLANK;
     return [...attributeSteps(link, live), ...addressSteps(link, live)];
   });
+}
+
+/** The external interface as it is after `nicSteps`: a move takes all settings away, and a rename wants it down. */
+function settledNic({ wanted, found }: Nic): Partial<SeenLink> {
+  if (found.scope !== wanted.scope) return BLANK;
+  return found.name === wanted.name ? found : { ...found, up: false };
 }
 
 function attributeSteps(link: Link, live: Partial<SeenLink>): Step[] {
