@@ -27,7 +27,9 @@ export interface HostFacts {
   readonly defaultGateway?: string;
   /** IPv4 addresses (CIDR) with their interface, of the root namespace. */
   readonly addresses: readonly { readonly interface: string; readonly address: string }[];
-  /** IPv4 routes' destinations in the root namespace. */
+  /** The admin's bridge that `veth_fac0` is in; it may carry the host's access address. */
+  readonly accessBridge?: string;
+  /** IPv4 routes' destinations in the root namespace, but for those of the access network. */
   readonly routes: readonly string[];
   /** SHA-256 (hex) of /opt/mobula/bin/mobula, if there is one. */
   readonly executableHash?: string;

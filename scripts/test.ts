@@ -1,8 +1,10 @@
 /**
  * `deno task test [suite …] [--filter NAME]`: runs the suites one after the other and counts their tests. Starts processes, writes a
- * temporary folder.
+ * temporary folder, installs Debian packages that tests need.
  */
 import { Command } from "@commander-js/extra-typings";
+import { ensureImage } from "../tests/lab/images.ts";
+import { ensurePackages } from "../tests/lab/packages.ts";
 
 /** One run of `deno test`, or a check that is no test. */
 interface Suite {
@@ -15,7 +17,7 @@ interface Suite {
 }
 
 /** Pure code is tested without permission to do anything: a stray effect fails by itself. */
-const PURE = ["tests/config", "tests/net", "tests/render", "tests/golden", "tests/pure"];
+const PURE = ["tests/config", "tests/distro", "tests/net", "tests/render", "tests/golden", "tests/pure"];
 
 /** All suites, quick ones first. */
 const SUITES: readonly Suite[] = [
@@ -25,7 +27,7 @@ const SUITES: readonly Suite[] = [
   {
     name: "pure",
     title: "pure code, golden files, properties",
-    deno: ["--no-prompt", "--allow-read", "--parallel", ...PURE],
+    deno: ["--no-prompt", "--allow-read", "--allow-run=/usr/bin/wg", "--parallel", ...PURE],
     counts: true,
   },
   {
@@ -57,6 +59,11 @@ async function main(names: readonly string[], filter: string | undefined): Promi
   const suites = SUITES.filter(({ name, counts }) =>
     names.length > 0 ? names.includes(name) : counts || filter === undefined
   );
+  // Nothing is left out for want of a program: wg, and the sshd of a lab image.
+  if (suites.some(({ counts }) => counts)) {
+    await ensurePackages();
+    await ensureImage("bookworm", "bare");
+  }
   const rows: [Suite, boolean, Counts | undefined, number][] = [];
   for (const suite of suites) {
     console.log(`\n== ${suite.name}: ${suite.title}`);

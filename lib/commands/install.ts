@@ -47,7 +47,9 @@ export async function installCommand(options: InstallOptions): Promise<number> {
 
   report("copy executable");
   await copyOwnExecutable();
-  const { publicKey, underlayMtu, newlyInstalled } = await prepare({
+  // The terminal may hang on the very interface that is about to move: the installation outlives it.
+  Deno.addSignalListener("SIGHUP", () => {});
+  const { publicKey, underlayMtu, fleetMtu = underlayMtu, newlyInstalled } = await prepare({
     // The others cannot be told of a new key from here.
     keys: "keep",
     ...pinned(self),
@@ -64,7 +66,7 @@ export async function installCommand(options: InstallOptions): Promise<number> {
   if (keyChanged) await writePubkeysFile(hostsPath, pubkeys);
 
   const { generation } = await stage(
-    { config: hostConfigFor(loaded.fleet, self.id, pubkeys, underlayMtu) },
+    { config: hostConfigFor(loaded.fleet, self.id, pubkeys, Math.min(underlayMtu, fleetMtu)) },
     context,
   );
   const { steps } = await activate({ generation }, context);

@@ -33,6 +33,7 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
     newlyInstalled: z.boolean(),
     packagesInstalled: z.array(z.string()),
     underlayMtu: z.number(),
+    fleetMtu: z.number().optional(),
   }),
   stage: z.object({ generation: z.number(), changed: z.boolean(), files: z.array(z.string()) }),
   activate: z.object({ cutsConnection: z.boolean(), steps: z.array(z.string()) }),

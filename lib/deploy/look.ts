@@ -35,6 +35,9 @@ if [ -f "$state" ]; then section state <"$state"; fi
 if have ip && ip -n mobula -4 -o addr show dev mo-ext-gw 2>/dev/null | grep -q inet; then gateway=yes; fi
 if have ip; then
   say ip yes
+  # The admin's bridge of virtual machines, if veth_fac0 is in one.
+  bridge=$(readlink /sys/class/net/veth_fac0/master 2>/dev/null)
+  say access-bridge "\${bridge##*/}"
   ip -4 -o addr show | section addresses
   ip -4 route show | section routes
   if [ "$gateway" = yes ]; then
@@ -96,6 +99,7 @@ export function parseLook(output: string): HostFacts {
   const os = parseOsRelease(sections.get("os-release") ?? []);
   const route = parseDefaultRoute(values.get("default-route") ?? "");
   const mtu = values.get("external-link")?.match(/ mtu (\d+)/)?.[1];
+  const bridge = values.get("access-bridge");
   const addresses = [...sections.get("addresses") ?? [], ...sections.get("gateway-addresses") ?? []];
   return {
     osId: os.get("ID") ?? "",
@@ -115,7 +119,9 @@ export function parseLook(output: string): HostFacts {
     ...route,
     ...(mtu ? { externalMtu: Number(mtu) } : {}),
     addresses: addresses.flatMap(parseAddress),
-    routes: (sections.get("routes") ?? []).flatMap(parseRoute),
+    ...(bridge ? { accessBridge: bridge } : {}),
+    routes: (sections.get("routes") ?? []).filter((line) => !bridge || !line.includes(` dev ${bridge} `))
+      .flatMap(parseRoute),
     ...(values.get("executable") ? { executableHash: values.get("executable")! } : {}),
     ...parseState(sections.get("state")),
     clock: Number(values.get("clock") || "0"),

@@ -152,7 +152,12 @@ async function prepare(run: HostRun, push: PushRun): Promise<void> {
 /** All keys and MTUs are known now: what every host is told follows from them. */
 async function settleFleet(push: PushRun): Promise<void> {
   await writeRunPubkeys(push);
-  const mtus = alive(push).map(({ prepared }) => prepared!.underlayMtu);
+  // Whoever is not here may have the smallest one: what was agreed on before must not grow behind its back.
+  const everybody = alive(push).length === push.fleet.hosts.length;
+  const mtus = alive(push).flatMap(({ prepared }) => [
+    prepared!.underlayMtu,
+    ...(everybody || prepared!.fleetMtu === undefined ? [] : [prepared!.fleetMtu]),
+  ]);
   push.underlayMtu = push.fleet.underlayMtu ?? (mtus.length > 0 ? Math.min(...mtus) : 1500);
 }
 

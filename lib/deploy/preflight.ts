@@ -155,7 +155,7 @@ const OUR_LINK = /^(veth_|mo-|ovsbr-mobula$)/;
 
 function checkOverlaps(facts: HostFacts): Message[] {
   const taken = [
-    ...facts.addresses.filter(({ interface: link }) => !OUR_LINK.test(link))
+    ...facts.addresses.filter(({ interface: link }) => !OUR_LINK.test(link) && link !== facts.accessBridge)
       .map(({ interface: link, address }) => ({ what: `address ${address} on ${link}`, cidr: address })),
     ...facts.routes.filter((route) => route !== "default")
       .map((route) => ({ what: `route to ${route}`, cidr: route })),

@@ -1,8 +1,10 @@
 /**
  * The network as it was before mobula: what `ip` and the resolver files say → Baseline. Pure.
  */
+import { isIP } from "node:net";
 import { HostError } from "../errors.ts";
 import type { Baseline, BaselineRoute, NetworkManager } from "../facts.ts";
+import { LINK } from "../net/network.ts";
 
 /** The read-only script whose output `parseBaseline` takes. */
 export const BASELINE_SCRIPT = `
@@ -11,19 +13,19 @@ echo "@@links"; ip -j -d addr show
 echo "@@routes"; ip -j route show
 echo "@@routes6"; ip -j -6 route show
 echo "@@link"; readlink /etc/resolv.conf
-echo "@@resolv"; cat /etc/resolv.conf 2>/dev/null
-echo "@@resolved"; cat /run/systemd/resolve/resolv.conf 2>/dev/null
+echo "@@resolv"; cat /etc/resolv.conf 2>/dev/null; echo
+echo "@@resolved"; cat /run/systemd/resolve/resolv.conf 2>/dev/null; echo
 echo "@@managers"
 systemctl is-active --quiet systemd-networkd.service && echo networkd
 systemctl is-active --quiet NetworkManager.service && echo NetworkManager
 [ -e /etc/network/interfaces ] && command -v ifup >/dev/null && echo ifupdown
-echo "@@interfaces"; cat /etc/network/interfaces 2>/dev/null
+echo "@@interfaces"; cat /etc/network/interfaces 2>/dev/null; echo
 exit 0
 `;
 
 interface IpLink {
   readonly ifname: string;
-  readonly address: string;
+  readonly address?: string;
   readonly permaddr?: string;
   readonly mtu: number;
   readonly linkinfo?: { readonly info_kind?: string };
@@ -37,9 +39,14 @@ interface IpLink {
 }
 
 interface IpRoute {
+  /** Missing for `unicast`. */
+  readonly type?: string;
   readonly dst: string;
+  /** Missing where a route has several next hops. */
   readonly dev?: string;
   readonly gateway?: string;
+  /** A next hop of another address family. */
+  readonly via?: unknown;
   readonly metric?: number;
   readonly protocol?: string;
   readonly flags?: readonly string[];
@@ -48,47 +55,98 @@ interface IpRoute {
 /** Link kinds that cannot be moved into another namespace. */
 const IMMOBILE = ["bridge", "bond", "vlan", "team", "openvswitch"];
 
-/** Reads the script's output; HostError where there is no external interface that could move. */
+/** All that may stand in a file or a command line of ours; the kernel would take nearly everything. */
+const INTERFACE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.+@-]{0,14}$/;
+const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
+const SEARCH_DOMAIN = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$/;
+const MANAGERS: readonly NetworkManager[] = ["networkd", "NetworkManager", "ifupdown"];
+
+/** Reads the script's output; HostError where there is no external interface that could move. Odd values are refused or left out. */
 export function parseBaseline(output: string, sshPort: number): Baseline {
   const text = (name: string) => section(output, name);
   const routes = json<IpRoute>(text("routes"));
-  const device = routes.find((route) => route.dst === "default")?.dev;
-  if (!device) {
-    throw new HostError(
-      "Cannot find the external interface: no IPv4 default route; expected one through the network card",
-    );
-  }
-  const link = json<IpLink>(text("links")).find(({ ifname }) => ifname === device);
+  const link = externalLink(routes, json<IpLink>(text("links")));
+  const resolv = fileText(output, "resolv");
+  const managers = text("managers").split("\n");
+  return {
+    schema: 1,
+    interface: link.ifname,
+    mac: macOf(link),
+    mtu: Number(link.mtu),
+    addresses: readAddresses(link),
+    routes: [
+      ...readRoutes(routes, link.ifname, "inet"),
+      ...readRoutes(json<IpRoute>(text("routes6")), link.ifname, "inet6"),
+    ],
+    resolvers: readResolvers(resolv, text("resolved")),
+    search: readSearch(resolv),
+    resolvConf: text("link").trim() === "" ? { text: resolv } : { link: text("link").trim() },
+    sshPort,
+    managers: MANAGERS.filter((manager) => managers.includes(manager)),
+    ...(managers.includes("ifupdown") ? { interfaces: fileText(output, "interfaces") } : {}),
+  };
+}
+
+/** The link of the default route, if it is one that can be taken over. */
+function externalLink(routes: readonly IpRoute[], links: readonly IpLink[]): IpLink {
+  const device = defaultDevice(routes);
+  const link = links.find(({ ifname }) => ifname === device);
   if (!link) {
     throw new HostError(
       `Cannot find the external interface: ${device} is not among the links; see \`ip link\``,
     );
   }
   const kind = link.linkinfo?.info_kind ?? "";
-  if (IMMOBILE.includes(kind)) {
+  if (IMMOBILE.includes(kind)) throw refusal(`${device} is a ${kind}`);
+  if (!MAC.test(macOf(link))) throw refusal(`${device} has no Ethernet address`);
+  if (!readAddresses(link).some((address) => address.includes("."))) {
+    throw refusal(`${device} has no IPv4 address`);
+  }
+  return link;
+}
+
+/** `ip` lists the route with the smallest metric first. */
+function defaultDevice(routes: readonly IpRoute[]): string {
+  const route = routes.find(({ dst, type }) => dst === "default" && (type ?? "unicast") === "unicast");
+  if (!route) {
     throw new HostError(
-      `Cannot take over the external interface: ${device} is a ${kind}; expected a network card of its own`,
+      "Cannot find the external interface: no IPv4 default route; expected one through the network card",
     );
   }
-  const resolv = text("resolv");
-  return {
-    schema: 1,
-    interface: device,
-    mac: (link.permaddr ?? link.address).toLowerCase(),
-    mtu: link.mtu,
-    addresses: link.addr_info.filter(({ scope, temporary }) => scope === "global" && !temporary)
-      .map(({ local, prefixlen }) => `${local}/${prefixlen}`),
-    routes: [
-      ...readRoutes(routes, device, "inet"),
-      ...readRoutes(json<IpRoute>(text("routes6")), device, "inet6"),
-    ],
-    resolvers: readResolvers(resolv, text("resolved")),
-    search: words(resolv, "search"),
-    resolvConf: text("link").trim() === "" ? { text: resolv } : { link: text("link").trim() },
-    sshPort,
-    managers: text("managers").split("\n").filter((name) => name !== "") as NetworkManager[],
-    ...(text("managers").includes("ifupdown") ? { interfaces: text("interfaces") } : {}),
-  };
+  const { dev, via } = route;
+  if (!dev || via !== undefined) {
+    throw refusal("the IPv4 default route has several next hops, or one that is not IPv4");
+  }
+  if (!INTERFACE_NAME.test(dev)) throw refusal(`its name is ${JSON.stringify(dev)}`);
+  if (Object.values<string>(LINK).includes(dev)) {
+    throw refusal(`the IPv4 default route is through ${dev}, which is mobula's own`);
+  }
+  return dev;
+}
+
+function refusal(found: string): HostError {
+  return new HostError(
+    `Cannot take over the external interface: ${found}; expected a network card of its own`,
+  );
+}
+
+function macOf({ permaddr, address }: IpLink): string {
+  return String(permaddr ?? address ?? "").toLowerCase();
+}
+
+function readAddresses({ addr_info }: IpLink): string[] {
+  return addr_info.filter(({ scope, temporary }) => scope === "global" && !temporary)
+    .map(({ local, prefixlen }) => `${local}/${prefixlen}`).filter(isNetwork);
+}
+
+/** Whether a text is an IPv4 or IPv6 address, with or without the length of its prefix. */
+function isNetwork(text: string): boolean {
+  const [address = "", bits = "0", ...more] = text.split("/");
+  return isAddress(address) && /^\d{1,3}$/.test(bits) && more.length === 0;
+}
+
+function isAddress(text: string): boolean {
+  return isIP(text) !== 0 && !text.includes("%");
 }
 
 function section(output: string, name: string): string {
@@ -98,6 +156,11 @@ function section(output: string, name: string): string {
   const rest = `\n${output}`.slice(from + start.length);
   const end = rest.search(/^@@[a-z0-9]+$/m);
   return end < 0 ? rest : rest.slice(0, end);
+}
+
+/** The text of a file: the script writes one line break behind it, for the file may end without one. */
+function fileText(output: string, name: string): string {
+  return section(output, name).replace(/\n$/, "");
 }
 
 function json<T>(text: string): T[] {
@@ -110,14 +173,17 @@ function readRoutes(
   device: string,
   family: BaselineRoute["family"],
 ): BaselineRoute[] {
-  return routes.filter((route) =>
-    route.dev === device && route.protocol !== "kernel" && !route.dst.startsWith("fe80:")
-  )
+  return routes
+    .filter(({ type, dst, dev, gateway, protocol, via }) =>
+      dev === device && protocol !== "kernel" && (type ?? "unicast") === "unicast" && via === undefined &&
+      !dst.startsWith("fe80:") && (dst === "default" || isNetwork(dst)) &&
+      (gateway === undefined || isAddress(gateway))
+    )
     .map(({ dst, gateway, metric, flags }) => ({
       family,
       destination: dst,
       ...(gateway ? { via: gateway } : {}),
-      ...(metric ? { metric } : {}),
+      ...(metric ? { metric: Number(metric) } : {}),
       ...(flags?.includes("onlink") ? { onlink: true } : {}),
     }));
 }
@@ -125,14 +191,19 @@ function readRoutes(
 /** The resolvers of resolv.conf, or, where these are only a stub on the host itself, those behind systemd-resolved. */
 function readResolvers(resolv: string, resolved: string): string[] {
   const usable = (text: string) =>
-    words(text, "nameserver").filter((address) =>
-      !address.startsWith("127.") && address !== "::1" && !address.includes("%")
-    );
+    lines(text, ["nameserver"]).map(([address = ""]) => address)
+      .filter((address) => isAddress(address) && !address.startsWith("127.") && address !== "::1");
   const direct = usable(resolv);
   return direct.length > 0 ? direct : usable(resolved);
 }
 
-function words(text: string, keyword: string): string[] {
-  return text.split("\n").map((line) => line.trim().split(/\s+/)).filter(([first]) => first === keyword)
-    .flatMap((line) => line.slice(1));
+/** resolv.conf(5): the last line of either kind counts. */
+function readSearch(resolv: string): string[] {
+  return lines(resolv, ["search", "domain"]).at(-1)?.filter((domain) => SEARCH_DOMAIN.test(domain)) ?? [];
+}
+
+/** The words behind each of the keywords. */
+function lines(text: string, keywords: readonly string[]): string[][] {
+  return text.split("\n").map((line) => line.trim().split(/\s+/))
+    .filter(([first = ""]) => keywords.includes(first)).map((words) => words.slice(1));
 }

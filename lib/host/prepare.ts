@@ -12,7 +12,7 @@ import {
   simulateStep,
 } from "../distro/packages.ts";
 import { CommandError, HostError } from "../errors.ts";
-import type { Baseline, Capabilities } from "../facts.ts";
+import type { Baseline, Capabilities, HostStateFile } from "../facts.ts";
 import { generateKeyPair, publicKeyOf } from "../keys.ts";
 import { keyFile } from "../net/wireguard.ts";
 import { Secret } from "../secret.ts";
@@ -26,9 +26,13 @@ import { runStep, runSteps } from "./run_steps.ts";
 /** May be repeated at any time; on a prepared host it changes nothing but, if asked to, the key. */
 export async function prepare(request: PrepareRequest, context: Context): Promise<PrepareResult> {
   const { runner } = context;
-  const state = await readState(runner);
+  const state = await readState(runner).catch((error) => {
+    // Half a file is what a cut-off installation may leave, and this is what repairs it.
+    if (error instanceof HostError && request.reinstall) return undefined;
+    throw error;
+  });
   const newlyInstalled = state === undefined || state.generation === 0 || request.reinstall;
-  await refuseInterrupted(request, context);
+  refuseInterrupted(request, state);
   if (newlyInstalled) await markInstalling(runner, state?.generation ?? 0);
   try {
     const [capabilities, baseline] = await Promise.all([
@@ -39,7 +43,15 @@ export async function prepare(request: PrepareRequest, context: Context): Promis
     await storeIfChanged(runner, CAPABILITIES_FILE, capabilities);
     await storeIfChanged(runner, BASELINE_FILE, baseline);
     const publicKey = await readOrMakeKey(request, runner);
-    return { publicKey, capabilities, newlyInstalled, packagesInstalled, underlayMtu: baseline.mtu };
+    const fleetMtu = (await readConfig(runner, CURRENT_LINK))?.underlayMtu;
+    return {
+      publicKey,
+      capabilities,
+      newlyInstalled,
+      packagesInstalled,
+      underlayMtu: baseline.mtu,
+      ...(fleetMtu === undefined ? {} : { fleetMtu }),
+    };
   } catch (error) {
     // It failed by itself and said so: only a run that was cut off counts as interrupted.
     if (state === undefined) await runner.writeFile({ path: STATE_FILE, content: undefined });
@@ -49,8 +61,7 @@ export async function prepare(request: PrepareRequest, context: Context): Promis
 }
 
 /** An installation that was cut off is only taken up again on purpose. */
-async function refuseInterrupted(request: PrepareRequest, { runner }: Context): Promise<void> {
-  const state = await readState(runner);
+function refuseInterrupted(request: PrepareRequest, state: HostStateFile | undefined): void {
   if (state?.status !== "installing" || request.reinstall) return;
   throw new HostError(
     `Cannot install: an installation was interrupted here at ${state.since} in phase ${state.phase}; ` +

@@ -30,6 +30,8 @@ export interface PrepareResult {
   readonly packagesInstalled: readonly string[];
   /** MTU of the external interface, bytes. */
   readonly underlayMtu: number;
+  /** The fleet's smallest underlay MTU as the host knew it until now, bytes. */
+  readonly fleetMtu?: number;
 }
 
 /** Render a generation and let every file be checked by its own tool. */

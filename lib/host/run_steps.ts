@@ -2,7 +2,7 @@
  * Runs a list of steps in order through a Runner and stops at the first that fails.
  */
 import { CommandError } from "../errors.ts";
-import type { Runner, Step } from "../step.ts";
+import type { Output, Runner, Step } from "../step.ts";
 
 /** Told of every step as it begins. */
 export type Report = (title: string) => void;
@@ -17,9 +17,15 @@ export async function runSteps(runner: Runner, steps: readonly Step[], report: R
 
 /** Runs one command; throws CommandError unless it ends with 0. */
 export async function runStep(runner: Runner, step: Step): Promise<string> {
-  const { code, stdout, stderr } = await runner.run(step);
+  const { code, stdout, stderr } = await runner.run(step).catch(notStarted);
   if (code !== 0) throw new CommandError(step.title, step.argv, code, stderr || stdout);
   return stdout;
+}
+
+/** A program that is not there, in a shell's words. */
+function notStarted(error: unknown): Output {
+  if (error instanceof Deno.errors.NotFound) return { code: 127, stdout: "", stderr: error.message };
+  throw error;
 }
 
 async function runGroup(runner: Runner, group: readonly Step[]): Promise<void> {
@@ -32,9 +38,9 @@ async function runGroup(runner: Runner, group: readonly Step[]): Promise<void> {
   const batch = batchOf(group);
   const { code, stderr } = await runner.run(batch);
   if (code === 0) return;
-  // "Command failed -:3" names the line.
-  const line = Number(/Command failed -:(\d+)/.exec(stderr)?.[1] ?? 1);
-  const failed = group[line - 1] ?? first;
+  // "Command failed -:3" names the line; where a word is wrong or the namespace is not there, `ip` names none.
+  const line = Number(/Command failed -:(\d+)/.exec(stderr)?.[1]);
+  const failed = group[line - 1] ?? batch;
   throw new CommandError(failed.title, failed.argv, code, stderr);
 }
 
@@ -42,7 +48,7 @@ async function runGroup(runner: Runner, group: readonly Step[]): Promise<void> {
 function batchOf(group: readonly Step[]): Step {
   const [first] = group;
   return {
-    title: `run ${group.length} ip commands`,
+    title: group.map(({ title }) => title).join(", "),
     argv: ["ip", "-batch", "-"],
     stdin: group.map(({ argv }) => `${argv.slice(1).join(" ")}\n`).join(""),
     ...(first?.namespace ? { namespace: first.namespace } : {}),

@@ -55,24 +55,44 @@ function renderNetworkManager(baseline: Baseline, links: readonly string[]): Wan
   }];
 }
 
-/** interfaces(5): the stanzas of the external interface become comments; everything else stays. */
+/** The words of interfaces(5) that begin a stanza, and so end the one before. */
+const STANZA = /^(iface|auto|mapping|source|source-directory|rename|no-auto-down|no-scripts|allow-.+)$/;
+
+/** interfaces(5): the stanzas of the external interface and its aliases become comments; everything else stays. */
 function renderIfupdown({ interface: nic, interfaces }: Baseline): WantedFile[] {
   if (interfaces === undefined) return [];
+  const isNic = (name = "") => name === nic || name.startsWith(`${nic}:`);
   let inside = false;
-  const lines = interfaces.split("\n").map((line) => {
-    const words = line.trim().split(/\s+/);
-    const keyword = words[0] ?? "";
-    if (
-      /^(iface|auto|mapping|source|source-directory|rename|no-auto-down|no-scripts)$|^allow-/.test(keyword)
-    ) {
-      inside = keyword === "iface" && words[1] === nic;
-      const brings = (keyword === "auto" || keyword.startsWith("allow-")) && words.includes(nic, 1);
-      if (brings) {
-        const others = words.slice(1).filter((word) => word !== nic);
-        return others.length === 0 ? `#mobula# ${line}` : [keyword, ...others].join(" ");
-      }
+  const lines = extendedLines(interfaces).flatMap((lines) => {
+    const [keyword = "", ...names] = wordsOf(lines);
+    if (keyword === "" || keyword.startsWith("#")) return lines;
+    if (STANZA.test(keyword)) inside = keyword === "iface" && isNic(names[0]);
+    if (/^(auto|allow-.+)$/.test(keyword) && names.some(isNic)) {
+      const others = names.filter((name) => !isNic(name));
+      if (others.length > 0) return [[keyword, ...others].join(" ")];
+      return lines.map(commentOut);
     }
-    return inside && line.trim() !== "" && !line.trim().startsWith("#") ? `#mobula# ${line}` : line;
+    return inside ? lines.map(commentOut) : lines;
   });
   return [{ path: "/etc/network/interfaces", content: lines.join("\n") }];
+}
+
+/** A backslash at its end extends a line, unless that is a comment. */
+function extendedLines(text: string): string[][] {
+  const groups: string[][] = [];
+  let open = false;
+  for (const line of text.split("\n")) {
+    if (open) groups.at(-1)?.push(line);
+    else groups.push([line]);
+    open = line.endsWith("\\") && (open || !/^\s*#/.test(line));
+  }
+  return groups;
+}
+
+function wordsOf(lines: readonly string[]): string[] {
+  return lines.map((line) => line.replace(/\\$/, "")).join("").trim().split(/\s+/);
+}
+
+function commentOut(line: string): string {
+  return `#mobula# ${line}`;
 }

@@ -42,6 +42,16 @@ Deno.test("preflight: systems that are not supported are refused by name, with t
   only(judge({ ...captured("debian12"), architecture: "aarch64" }), /aarch64; expected x86_64/);
 });
 
+Deno.test("preflight: the bridge of virtual machines that veth_fac0 is in may carry the host's access address", () => {
+  const file = new URL("look/debian12_installed.txt", import.meta.url);
+  const lines = Deno.readTextFileSync(file).replace(
+    /(?: dev |: )veth_fac0/g,
+    (found) => found.replace("veth_fac0", "br0"),
+  );
+  assertEquals(judge(parseLook(lines.replace("ip=yes", "ip=yes\naccess-bridge=br0"))), []);
+  assertEquals(judge(parseLook(lines)).length, 2);
+});
+
 Deno.test("preflight: everything wrong is told at once", () => {
   const problems = judge(captured("debian12_bare"));
   for (

@@ -13,6 +13,7 @@ import {
   start,
 } from "./process.ts";
 import type { HostDriver, HostExecOptions } from "./driver.ts";
+import { ensureImage } from "./images.ts";
 import type { LabHost, LabState } from "./state.ts";
 import { BRIDGE, inNamespace } from "./underlay.ts";
 import { waitFor } from "./wait.ts";
@@ -34,6 +35,9 @@ done
 
 /** The driver for systemd containers. */
 export const containerDriver: HostDriver = {
+  ensureImage,
+  nicPattern: "host0",
+  bootDeadlineMs: 90_000,
   create,
   start: startContainer,
   exec,

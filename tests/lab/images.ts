@@ -156,7 +156,10 @@ function hex(bytes: ArrayBuffer): string {
 }
 
 /** Builds an entry under a lock, so that two runs never build the same one; a half-made one never gets the name. */
-export async function ensureEntry(name: string, build: (directory: string) => Promise<void>): Promise<string> {
+export async function ensureEntry(
+  name: string,
+  build: (directory: string) => Promise<void>,
+): Promise<string> {
   const path = `${cacheDirectory()}/${name}`;
   if (exists(path)) return path;
   await Deno.mkdir(cacheDirectory(), { recursive: true });

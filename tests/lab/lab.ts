@@ -2,9 +2,9 @@
  * The lab: hosts on an underlay of their own with a world around it, on one machine, as root. Makes and removes namespaces, mounts,
  * processes and the lab's directory, all of which carry the lab's name.
  */
+import { machineDriver } from "../vm/machine.ts";
 import { containerDriver } from "./container.ts";
 import type { HostDriver, HostExecOptions } from "./driver.ts";
-import { ensureImage } from "./images.ts";
 import { requireRoot } from "./packages.ts";
 import {
   type CommandResult,
@@ -17,6 +17,7 @@ import {
   type RunOptions,
 } from "./process.ts";
 import {
+  type HostKind,
   type HostOptions,
   type LabHost,
   type LabNode,
@@ -41,7 +42,7 @@ import {
 import { waitFor } from "./wait.ts";
 
 export type { CommandResult, RunOptions } from "./process.ts";
-export type { HostOptions, LabHost, LabNode } from "./state.ts";
+export type { HostKind, HostOptions, LabHost, LabNode } from "./state.ts";
 
 /** A place where commands run. */
 export interface Place {
@@ -84,13 +85,16 @@ export interface Lab {
   readonly down: () => Promise<void>;
 }
 
-const BOOT_DEADLINE_MS = 90_000;
+const DRIVERS: Readonly<Record<HostKind, HostDriver>> = {
+  container: containerDriver,
+  machine: machineDriver,
+};
 
-/** Makes a lab with these hosts, all started at the same time; nothing is left when that fails. */
+/** Makes a lab with these hosts, all started at the same time; nothing is left when that fails. The kind is that of hosts that do not say. */
 export async function up(
   name: string,
   hosts: readonly HostOptions[],
-  driver: HostDriver = containerDriver,
+  kind: HostKind = "container",
 ): Promise<Lab> {
   requireRoot();
   const state = newState(name);
@@ -103,8 +107,8 @@ export async function up(
     await prepareDirectory(state);
     await makeUnderlay(state);
     await addNode(state, "deployer", DEPLOYER);
-    const lab = open(state, driver);
-    await allOrFirstError([startWorld(state), ...hosts.map((host) => lab.addHost(host))]);
+    const lab = open(state);
+    await allOrFirstError([startWorld(state), ...hosts.map((host) => lab.addHost({ kind, ...host }))]);
     saveState(state);
     return lab;
   } catch (error) {
@@ -136,14 +140,14 @@ function tail(path: string, lines = 10): string {
 }
 
 /** Opens a lab that another process has made. */
-export function openLab(name: string, driver: HostDriver = containerDriver): Lab {
+export function openLab(name: string): Lab {
   const state = loadState(name);
   if (state === undefined) {
     throw new Error(
       `Cannot open the lab "${name}": there is none; expected one, run "deno task lab up ${name}" first`,
     );
   }
-  return open(state, driver);
+  return open(state);
 }
 
 /** Removes the lab of this name and every trace of it, also one that was left half-made or broken. */
@@ -239,7 +243,7 @@ function writeSshConfig({ directory, hosts }: LabState): void {
   Deno.writeTextFileSync(`${directory}/ssh_config`, `${aliases}${all.join("\n  ")}\n`);
 }
 
-function open(state: LabState, driver: HostDriver): Lab {
+function open(state: LabState): Lab {
   const host = (name: string) => findHost(state, name);
   const place = (namespace: string): Place => placeOf(state, (argv) => inNamespace(namespace, argv));
   const deployer = place(`${state.namespace}.deployer`);
@@ -251,20 +255,21 @@ function open(state: LabState, driver: HostDriver): Lab {
     world: place(state.namespace),
     deployer,
     host,
-    addHost: (options) => addHost(state, driver, options),
+    addHost: (options) => addHost(state, options),
     addNode: async (name, address) => {
       const node = await addNode(state, name, address);
       saveState(state);
       return { ...node, ...place(node.namespace) };
     },
-    exec: (name, argv, options = {}) => driver.exec(host(name), argv, options),
-    network: (name, namespace) => placeOf(state, (argv) => driver.enterNetwork(host(name), namespace, argv)),
+    exec: (name, argv, options = {}) => driverOf(host(name)).exec(host(name), argv, options),
+    network: (name, namespace) =>
+      placeOf(state, (argv) => driverOf(host(name)).enterNetwork(host(name), namespace, argv)),
     ssh: (name, command, options) =>
       deployer.exec(["ssh", "-F", sshConfig, host(name).address, command], options),
-    reboot: (name) => reboot(state, driver, host(name)),
-    kill: (name) => cut(state, driver, host(name)),
-    start: (name) => startHost(state, driver, host(name)),
-    removeHost: (name) => removeHost(state, driver, host(name)),
+    reboot: (name) => reboot(state, host(name)),
+    kill: (name) => cut(state, host(name)),
+    start: (name) => startHost(state, host(name)),
+    removeHost: (name) => removeHost(state, host(name)),
     down: () => down(state.name),
   };
 }
@@ -281,13 +286,21 @@ function findHost(state: LabState, name: string): LabHost {
   throw new Error(`Cannot find the host "${name}" in the lab "${state.name}"; expected one of: ${known}`);
 }
 
-async function addHost(state: LabState, driver: HostDriver, options: HostOptions): Promise<LabHost> {
-  const { name, address, suite = "trixie", image = "prepared", id = Number(address.split(".")[3]) } = options;
-  const { layers, repository } = await ensureImage(suite, image);
+function driverOf({ kind }: Pick<LabHost, "kind">): HostDriver {
+  return DRIVERS[kind];
+}
+
+async function addHost(state: LabState, options: HostOptions): Promise<LabHost> {
+  const { name, address, suite = "trixie", image = "prepared", kind = state.hosts[0]?.kind ?? "container" } =
+    options;
+  const id = options.id ?? Number(address.split(".")[3]);
+  const driver = driverOf({ kind });
+  const { layers, repository } = await driver.ensureImage(suite, image);
   const directory = `${state.directory}/hosts/${name}`;
   const host: LabHost = {
     name,
     address,
+    kind,
     suite,
     image,
     id,
@@ -296,19 +309,23 @@ async function addHost(state: LabState, driver: HostDriver, options: HostOptions
     cgroup: `${state.cgroup}/${name}`,
   };
   await Deno.mkdir(`${state.directory}/www`, { recursive: true });
-  await Deno.symlink(repository, `${state.directory}/www/${suite}`).catch(ignoreExisting);
+  await publish(repository, `${state.directory}/www/${suite}`, kind);
   await Deno.mkdir(directory, { recursive: true });
   await driver.create(host, { ...await hostFiles(state, host, options), ...options.files });
   state.hosts.push(host);
   state.hosts.sort((a, b) => a.id - b.id);
   await Deno.writeTextFile(`${state.directory}/known_hosts`, await knownHost(host), { append: true });
   writeSshConfig(state);
-  await startHost(state, driver, host);
+  await startHost(state, host);
   return host;
 }
 
-function ignoreExisting(error: unknown): void {
-  if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+/** One repository for each suite: the containers' one, which holds more, because machines have more to begin with. */
+async function publish(repository: string, path: string, kind: HostKind): Promise<void> {
+  if (kind === "container") await Deno.remove(path).catch(() => {});
+  await Deno.symlink(repository, path).catch((error) => {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+  });
 }
 
 async function knownHost(host: LabHost): Promise<string> {
@@ -328,48 +345,50 @@ async function hostFiles(
     "/etc/hostname": `${host.name}\n`,
     "/etc/hosts": `127.0.0.1 localhost\n127.0.1.1 ${host.name}\n::1 localhost ip6-localhost ip6-loopback\n`,
     "/etc/machine-id": `${crypto.randomUUID().replaceAll("-", "")}\n`,
-    "/etc/systemd/network/10-host0.network": networkFile(host.address, mtu),
+    "/etc/systemd/network/10-host0.network": networkFile(host, mtu),
     "/etc/ssh/ssh_host_ed25519_key": await Deno.readTextFile(key),
     "/etc/ssh/ssh_host_ed25519_key.pub": await Deno.readTextFile(`${key}.pub`),
     "/root/.ssh/authorized_keys": await Deno.readTextFile(`${state.directory}/id_ed25519.pub`),
   };
 }
 
-function networkFile(address: string, mtu: number | undefined): string {
+function networkFile({ address, kind }: LabHost, mtu: number | undefined): string {
   const link = mtu === undefined ? "" : `[Link]\nMTUBytes=${mtu}\n\n`;
-  return `[Match]\nName=host0\n\n${link}[Network]\nAddress=${address}/24\nGateway=${ROUTER}\nDNS=${WORLD}\n`;
+  const match = `[Match]\nName=${driverOf({ kind }).nicPattern}\n\n`;
+  return `${match}${link}[Network]\nAddress=${address}/24\nGateway=${ROUTER}\nDNS=${WORLD}\n`;
 }
 
-async function startHost(state: LabState, driver: HostDriver, host: LabHost): Promise<void> {
-  host.process = await driver.start(state, host);
+async function startHost(state: LabState, host: LabHost): Promise<void> {
+  host.process = await driverOf(host).start(state, host);
   saveState(state);
   await greeting(state, host);
 }
 
 async function greeting(state: LabState, host: LabHost): Promise<void> {
-  const options = { deadlineMs: BOOT_DEADLINE_MS, intervalMs: 200 };
+  const options = { deadlineMs: driverOf(host).bootDeadlineMs, intervalMs: 300 };
   await waitFor(`the SSH server of ${host.name}`, () => sshGreets(state, host.address), options);
 }
 
-async function reboot(state: LabState, driver: HostDriver, host: LabHost): Promise<void> {
+async function reboot(state: LabState, host: LabHost): Promise<void> {
+  const driver = driverOf(host);
   const before = driver.bootMark(host);
   await driver.exec(host, ["systemctl", "reboot"], {});
   const again = () => {
     const mark = driver.bootMark(host);
     return mark !== undefined && mark !== before;
   };
-  await waitFor(`${host.name} to start again`, again, { deadlineMs: BOOT_DEADLINE_MS });
+  await waitFor(`${host.name} to start again`, again, { deadlineMs: driver.bootDeadlineMs });
   await greeting(state, host);
 }
 
-async function cut(state: LabState, driver: HostDriver, host: LabHost): Promise<void> {
-  await driver.cut(state, host);
+async function cut(state: LabState, host: LabHost): Promise<void> {
+  await driverOf(host).cut(state, host);
   delete host.process;
   saveState(state);
 }
 
-async function removeHost(state: LabState, driver: HostDriver, host: LabHost): Promise<void> {
-  await cut(state, driver, host);
+async function removeHost(state: LabState, host: LabHost): Promise<void> {
+  await cut(state, host);
   state.hosts.splice(state.hosts.indexOf(host), 1);
   await must(["rm", "-rf", "--one-file-system", host.directory]);
   writeSshConfig(state);

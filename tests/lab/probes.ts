@@ -66,9 +66,8 @@ export async function resolveAt(
 ): Promise<Record<string, string>> {
   const script = ["unshare", "--mount", "--propagation", "slave", "sh", "-eu", "-c", RESOLVE, "sh"];
   const said = await must(place.enter([...script, server, ...names]));
-  return Object.fromEntries(
-    said.trimEnd().split("\n").map((line) => line.split(" ") as [string, string]),
-  );
+  const lines = said.split("\n").filter((line) => line !== "");
+  return Object.fromEntries(lines.map((line) => line.split(" ") as [string, string]));
 }
 
 const GET = "exec 3<>/dev/tcp/$0/80 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3 | tail -n 1";

@@ -4,6 +4,9 @@
 import type { ImageKind, Suite } from "./images.ts";
 import { type ProcessRecord, unifiedHierarchy } from "./process.ts";
 
+/** How a host is made: a systemd container on this machine's kernel, or a virtual machine with its own. */
+export type HostKind = "container" | "machine";
+
 /** A host as it is ordered. */
 export interface HostOptions {
   /** Host name, also its name in the lab. */
@@ -12,6 +15,8 @@ export interface HostOptions {
   readonly address: string;
   /** Mobula's host id, for the inventory; default: the address's last number. */
   readonly id?: number;
+  /** Default: what the lab's other hosts are. */
+  readonly kind?: HostKind;
   /** Default: trixie. */
   readonly suite?: Suite;
   /** Default: prepared. */
@@ -27,7 +32,7 @@ export interface LabHost extends Required<Omit<HostOptions, "files" | "mtu">> {
   /** Holds the host's disk and console log. */
   readonly directory: string;
   readonly cgroup: string;
-  /** Directories below the host's own layer, the lowest last. */
+  /** Directories below the host's own layer, the lowest last; for a virtual machine the directory of its image. */
   readonly layers: readonly string[];
   /** Missing while the host is switched off. */
   process?: ProcessRecord;

@@ -1,0 +1,226 @@
+/** The plan's `ip` and nftables parts against a real kernel, in a network of their own: apply, look, nothing left, break, repair. */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { CommandError } from "../../lib/errors.ts";
+import { runStep, runSteps } from "../../lib/host/run_steps.ts";
+import { LINK } from "../../lib/net/network.ts";
+import { lookScript, parseSeen, type Seen } from "../../lib/net/seen.ts";
+import { networkSteps } from "../../lib/net/steps.ts";
+import { type HostInput, wantedNetwork } from "../../lib/net/wanted.ts";
+import { renderUnits } from "../../lib/render/units.ts";
+import type { Step } from "../../lib/step.ts";
+import { ensurePackages } from "../lab/packages.ts";
+import { fleetOf, inputFor } from "../net/fixtures.ts";
+import { World } from "./world.ts";
+
+await ensurePackages(["ethtool", "iproute2", "nftables"]);
+
+const EXTERNAL = {
+  addresses: ["198.51.100.2/24", "2001:db8::2/64"],
+  routes: [
+    { family: "inet", destination: "default", via: "198.51.100.254" },
+    { family: "inet", destination: "192.0.2.0/24", via: "198.51.100.1", metric: 50 },
+    { family: "inet6", destination: "default", via: "2001:db8::1", metric: 1024 },
+  ],
+} as const;
+
+/** Daemons do not run here: what only they can do is left out, and what they would make is made by hand. */
+function isDaemons({ argv }: Step): boolean {
+  return ["wg", "ovs-vsctl", "ovs-appctl"].includes(argv[0] ?? "") ||
+    argv[0]?.endsWith("/start-units") === true;
+}
+
+/** A host with its card in a world, and the links that Open vSwitch and wireguard-go would make. */
+async function prepareHost(world: World, input: HostInput): Promise<void> {
+  const { interface: nic, mac } = input.baseline;
+  await world.sh(`
+    ip link add ${nic} address ${mac} type veth peer name far
+    ip link set far up
+    ip link set ${nic} up
+    ip netns add mobula
+    ip netns add mobula-sw
+    ip -n mobula link add ${LINK.wireguard} type bridge
+    ip -n mobula-sw link add ${LINK.underlayBridge} type bridge
+  `);
+  for (const file of renderUnits(input.capabilities).filter(({ mode }) => mode !== undefined)) {
+    await world.writeFile(file);
+  }
+}
+
+async function look(world: World, input: HostInput): Promise<Seen> {
+  const { sysctls, units } = wantedNetwork(input);
+  const stdin = lookScript(sysctls, units);
+  const output = await runStep(world, { title: "look", argv: ["sh", "-s"], stdin });
+  return parseSeen(output, units);
+}
+
+async function plan(world: World, input: HostInput): Promise<Step[]> {
+  return networkSteps(wantedNetwork(input), await look(world, input)).filter((step) => !isDaemons(step));
+}
+
+async function apply(world: World, input: HostInput): Promise<void> {
+  await runSteps(world, await plan(world, input), () => {});
+}
+
+function titles(steps: readonly Step[]): string[] {
+  return steps.map(({ title }) => title);
+}
+
+/** A world with a host on which the plan has been carried out. */
+async function withHost(input: HostInput, use: (world: World) => Promise<void>): Promise<void> {
+  await World.with(async (world) => {
+    await prepareHost(world, input);
+    await apply(world, input);
+    await use(world);
+  });
+}
+
+const input = inputFor(fleetOf([2, 3, 256]), 2, "userspace", EXTERNAL);
+
+Deno.test("networkSteps: carried out by a real kernel, nothing is left to do", async () => {
+  await withHost(input, async (world) => {
+    assertEquals(titles(await plan(world, input)), []);
+    const show = (argv: string) => world.sh(`ip ${argv}`);
+    assert(
+      (await show("route show table 10")).includes(
+        "default via 10.31.0.2 dev mo-dir-hs src 10.30.0.2 onlink",
+      ),
+    );
+    assert((await show("rule")).includes("10031:\tfrom all to 10.30.0.0/16 lookup 10"));
+    assert((await show("-n mobula -br link show enp1s0")).includes("UP"));
+    assert((await show("-n mobula -6 route")).includes("default via 2001:db8::1 dev mo-ext-gw"));
+    assert((await show("route get 10.30.0.3 from 10.30.0.2")).includes("dev mo-dir-hs"));
+    assert((await show("-n mobula route get 10.30.0.2")).includes("dev mo-dir-gw"));
+  });
+});
+
+/** What is broken by hand, and what exactly is done about it. */
+const BREAKS: Record<string, [string, readonly string[]]> = {
+  "a pair is gone": [
+    "ip link del mo-dir-hs",
+    [
+      "add link mo-dir-hs - mo-dir-gw",
+      "set mo-dir-hs mtu 1440 up",
+      "add 10.30.0.2/32 to mo-dir-hs",
+      "set mo-dir-gw mtu 1440 up in mobula",
+      "pin 10.31.0.2 to 02:6d:6f:00:02:05",
+      "pin 10.30.0.2 to 02:6d:6f:00:02:04 in mobula",
+      "set route 10.30.0.2 to mo-dir-gw in mobula",
+      "set route default to mo-dir-hs",
+    ],
+  ],
+  "an MTU has changed": ["ip link set veth_fac0 mtu 1400", ["set veth_fac0 mtu 1386"]],
+  "an address was added": [
+    "ip -n mobula addr add 198.51.100.77/24 dev mo-ext-gw",
+    ["remove 198.51.100.77/24 from mo-ext-gw in mobula"],
+  ],
+  "the external address is gone, and with it the routes": [
+    "ip -n mobula addr del 198.51.100.2/24 dev mo-ext-gw",
+    [
+      "add 198.51.100.2/24 to mo-ext-gw in mobula",
+      "set route default to mo-ext-gw in mobula",
+      "set route 192.0.2.0/24 to mo-ext-gw in mobula",
+    ],
+  ],
+  "a second default route stands before ours": [
+    "ip -n mobula route add default via 198.51.100.9 dev mo-ext-gw metric 5",
+    ["remove route default in mobula"],
+  ],
+  "a default route stands behind ours": [
+    "ip -n mobula route append default via 198.51.100.9 dev mo-ext-gw",
+    ["remove route default in mobula"],
+  ],
+  "the rules are those of another id": [
+    "ip rule del priority 10030; ip rule add priority 10030 from 10.30.0.9 table 10",
+    ["remove rule 10030", "add rule from 10.30.0.2"],
+  ],
+  "a rule of another id stands beside ours": [
+    "ip rule add priority 10030 from 10.30.0.9 table 10",
+    ["remove rule 10030"],
+  ],
+  "checksum offload is on": ["ethtool -K veth_fac0 tx on", ["set veth_fac0 tx checksum off in root"]],
+  "forwarding is off": [
+    "ip netns exec mobula sysctl -q net.ipv4.ip_forward=0",
+    ["set net.ipv4.ip_forward to 1 in mobula"],
+  ],
+  "a firewall rule was added": [
+    "ip netns exec mobula nft add rule inet mobula input accept",
+    ["load the gateway's firewall"],
+  ],
+  "the firewall is gone": ["ip netns exec mobula nft flush ruleset", ["load the gateway's firewall"]],
+  "the card is out of the bridge": [
+    "ip -n mobula link set enp1s0 nomaster",
+    ["set enp1s0 master mo-ext-gw in mobula"],
+  ],
+  "the card has another name": [
+    "ip -n mobula link set enp1s0 down; ip -n mobula link set enp1s0 name eth9",
+    ["rename eth9 to enp1s0 in mobula", "set enp1s0 up in mobula"],
+  ],
+  "the card is back in the root namespace": [
+    "ip -n mobula link set enp1s0 netns $$",
+    ["move enp1s0 into the gateway", "set enp1s0 master mo-ext-gw up in mobula"],
+  ],
+  "somebody else's routes and rules are there": [
+    "ip route add 192.0.2.0/24 dev veth_fac0; ip rule add priority 100 from 192.0.2.1 table 99",
+    [],
+  ],
+};
+
+Deno.test("networkSteps: what is broken by hand is repaired, and nothing else is done", async (t) => {
+  await withHost(input, async (world) => {
+    for (const [what, [script, expected]] of Object.entries(BREAKS)) {
+      await t.step(what, async () => {
+        await world.sh(script);
+        assertEquals(titles(await plan(world, input)), expected);
+        await apply(world, input);
+        assertEquals(titles(await plan(world, input)), []);
+      });
+    }
+  });
+});
+
+Deno.test("networkSteps: a next hop outside of the subnet", async () => {
+  const routes = [
+    { family: "inet", destination: "default", via: "172.31.1.1", metric: 100 },
+    { family: "inet", destination: "172.31.1.1", metric: 100 },
+  ] as const;
+  const host = inputFor(fleetOf([2, 3]), 2, "userspace", { addresses: ["203.0.113.20/32"], routes });
+  await withHost(host, async (world) => {
+    assertEquals(titles(await plan(world, host)), []);
+    assert(
+      (await world.sh("ip -n mobula route")).includes("default via 172.31.1.1 dev mo-ext-gw metric 100"),
+    );
+  });
+});
+
+Deno.test("networkSteps: a default route that was onlink", async () => {
+  const routes = [{ family: "inet", destination: "default", via: "203.0.113.1", onlink: true }] as const;
+  const host = inputFor(fleetOf([2, 3]), 2, "userspace", { addresses: ["203.0.113.20/32"], routes });
+  await withHost(host, async (world) => assertEquals(titles(await plan(world, host)), []));
+});
+
+Deno.test("networkSteps: from one fleet to another, by the difference", async () => {
+  await withHost(input, async (world) => {
+    const fleet = fleetOf([2, 3, 256]);
+    const blank = { ...fleet, hosts: fleet.hosts.map((host) => ({ ...host, access: "none" as const })) };
+    const other = inputFor({ ...blank, underlayMtu: 1400 }, 2, "userspace", EXTERNAL);
+    assertEquals(titles(await plan(world, other)).filter((title) => !title.includes("mtu")), []);
+    await apply(world, other);
+    assertEquals(titles(await plan(world, other)), []);
+    assert((await world.sh("ip link show veth_fac0")).includes("mtu 1286"));
+  });
+});
+
+Deno.test("runSteps: a batch that the kernel refuses is told by its step, and nothing after it is done", async () => {
+  await World.with(async (world) => {
+    const step = (words: string): Step => ({ title: words, argv: words.split(" ") });
+    const steps = [
+      step("ip link add mo-a type bridge"),
+      step("ip link add mo-a type bridge"),
+      step("ip link add mo-b type bridge"),
+    ];
+    const error = await assertRejects(() => runSteps(world, steps, () => {}), CommandError);
+    assertEquals(error.title, "ip link add mo-a type bridge");
+    assert(error.stderr.includes("File exists"));
+    assert(!(await world.sh("ip -br link")).includes("mo-b"));
+  });
+});

@@ -1,0 +1,253 @@
+/**
+ * Lab hosts as virtual machines with a kernel of their own. Makes disks and sockets in the host's directory, a tap in the lab's
+ * underlay, and one `qemu-system-x86_64` process for each machine.
+ */
+import {
+  type CommandResult,
+  groupMembers,
+  isAlive,
+  killGroup,
+  killProcess,
+  must,
+  type ProcessRecord,
+  removeGroup,
+  run,
+  start,
+} from "../lab/process.ts";
+import type { HostDriver, HostExecOptions } from "../lab/driver.ts";
+import type { LabHost, LabState } from "../lab/state.ts";
+import { BRIDGE, inNamespace, ipBatch } from "../lab/underlay.ts";
+import { waitFor } from "../lab/wait.ts";
+import { acceleration } from "./acceleration.ts";
+import { agentArgv, runOnMachine } from "./agent.ts";
+import { AGENT_PORTS, ensureDisk } from "./images.ts";
+import { qmp } from "./qmp.ts";
+
+/** What this machine needs beside the lab's own packages. */
+export const VM_PACKAGES: readonly string[] = ["qemu-system-x86", "qemu-utils"];
+
+const PROGRAM = "qemu-system-x86_64";
+const MEMORY_MB = 768;
+
+/** Names of the machine's NIC and of its far end, for `device_del` and `device_add`. */
+export const NIC_DEVICE = "nic";
+const NIC_NETDEV = "net";
+
+/** The driver for virtual machines. */
+export const machineDriver: HostDriver = {
+  ensureImage: async (suite, kind) => {
+    await requireQemu();
+    return await ensureDisk(suite, kind);
+  },
+  nicPattern: "en*",
+  bootDeadlineMs: 300_000,
+  create,
+  start: startMachine,
+  exec,
+  enterNetwork,
+  cut,
+  bootMark,
+};
+
+/** Says which package brings what is missing. */
+async function requireQemu(): Promise<void> {
+  for (const [program, name] of [[PROGRAM, "qemu-system-x86"], ["qemu-img", "qemu-utils"]]) {
+    if ((await run(["sh", "-c", 'command -v "$1"', "sh", program ?? ""])).code === 0) continue;
+    throw new Error(
+      `Cannot make virtual machines: no ${program}; expected the package ${name}, install it with "apt-get install ${name}"`,
+    );
+  }
+}
+
+/** The throw-away disk over the image's one, and the archive that makes this host of it at its first start. */
+async function create(host: LabHost, files: Readonly<Record<string, string>>): Promise<void> {
+  const { directory } = host;
+  const disk = `${imageOf(host)}/disk.img`;
+  await must(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk, `${directory}/disk.qcow2`]);
+  for (const [path, text] of Object.entries(files)) await writeHostFile(`${directory}/files${path}`, text);
+  const names = Object.keys(files).map((path) => path.slice(1)).join("\n");
+  // Files only: a directory in the archive would bring its mode along, and change that of the image's.
+  const archive = ["tar", "--create", "--file", `${directory}/host.tar`, "--owner=0", "--group=0"];
+  await must([...archive, "--numeric-owner", "--directory", `${directory}/files`, "--files-from=-"], {
+    stdin: `${names}\n`,
+  });
+}
+
+async function writeHostFile(path: string, text: string): Promise<void> {
+  await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+  const secret = /_key$/.test(path) || path.includes("/files/root/");
+  await Deno.writeTextFile(path, text, { mode: secret ? 0o600 : 0o644 });
+}
+
+/** The one layer of a machine is the directory of its image. */
+function imageOf(host: LabHost): string {
+  const [directory] = host.layers;
+  if (directory === undefined) throw new Error(`Cannot find the image of ${host.name}; expected one layer`);
+  return directory;
+}
+
+async function startMachine(state: LabState, host: LabHost): Promise<ProcessRecord> {
+  await Deno.mkdir(host.cgroup, { recursive: true });
+  await plugTap(state, host);
+  const { directory } = host;
+  const image = imageOf(host);
+  const accel = await acceleration({ kernel: `${image}/vmlinuz`, initrd: `${image}/initrd` });
+  const argv = inNamespace(state.namespace, [PROGRAM, ...machineArguments(host, accel)]);
+  const process = await start(argv, { cgroup: host.cgroup, log: `${directory}/qemu.log` });
+  await waitFor(`${PROGRAM} of ${host.name}`, () => answers(host, process), { intervalMs: 50 });
+  return process;
+}
+
+async function answers(host: LabHost, process: ProcessRecord): Promise<boolean> {
+  if (!isAlive(process)) {
+    const said = (await Deno.readTextFile(`${host.directory}/qemu.log`)).trimEnd();
+    throw new Error(`${PROGRAM} has ended: ${said}`);
+  }
+  return await orderMachine(host, "query-status").then(() => true);
+}
+
+function machineArguments(host: LabHost, accel: "kvm" | "tcg"): string[] {
+  const { directory } = host;
+  const image = imageOf(host);
+  const disk = (id: string, file: string, options: string) => [
+    ...["-drive", `id=${id},if=none,file=${file},${options}`],
+    ...["-device", `virtio-blk-pci,drive=${id}`],
+  ];
+  return [
+    ...["-name", host.name, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc"],
+    ...["-accel", accel === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=256"],
+    ...["-cpu", accel === "kvm" ? "host" : "max", "-smp", "1", "-m", String(MEMORY_MB)],
+    ...["-kernel", `${image}/vmlinuz`, "-initrd", `${image}/initrd`, "-append", KERNEL_ARGUMENTS],
+    ...["-netdev", `tap,id=${NIC_NETDEV},ifname=${tapName(host)},script=no,downscript=no`],
+    ...["-device", nicArguments(host)],
+    ...disk("disk", `${directory}/disk.qcow2`, "format=qcow2"),
+    ...disk("host", `${directory}/host.tar`, "format=raw,readonly=on"),
+    ...["-device", "virtio-rng-pci", "-device", `virtio-serial-pci,max_ports=${AGENT_PORTS + 2}`],
+    ...serialPort("boot", `file,path=${directory}/boot.log,append=on`),
+    ...Array.from(
+      { length: AGENT_PORTS },
+      (_, index) =>
+        serialPort(String(index), `socket,path=${directory}/agent.${index}.sock,server=on,wait=off`),
+    ).flat(),
+    ...["-chardev", `file,id=console,path=${directory}/console.log,append=on`, "-serial", "chardev:console"],
+    ...["-qmp", `unix:${qmpSocket(host)},server=on,wait=off`],
+  ];
+}
+
+/** Emulated machines gain most by the first; the others keep the boot short and quiet. */
+const KERNEL_ARGUMENTS = "mitigations=off root=/dev/vda rw console=ttyS0 quiet systemd.show_status=auto";
+
+/** Slot 3 makes the NIC `ens3`. */
+function nicArguments(host: LabHost): string {
+  return `virtio-net-pci,id=${NIC_DEVICE},netdev=${NIC_NETDEV},mac=${nicMac(host)},romfile=,addr=0x3`;
+}
+
+function serialPort(name: string, backend: string): string[] {
+  const [type, ...options] = backend.split(",");
+  return [
+    ...["-chardev", [type, `id=port-${name}`, ...options].join(",")],
+    ...["-device", `virtserialport,chardev=port-${name},name=lab.${name}`],
+  ];
+}
+
+/** The NIC's permanent address. */
+export function nicMac(host: LabHost): string {
+  const last = Number(host.address.split(".")[3]).toString(16).padStart(2, "0");
+  return `52:54:00:33:64:${last}`;
+}
+
+function tapName(host: LabHost): string {
+  return `t-${host.name.slice(0, 13)}`;
+}
+
+async function plugTap(state: LabState, host: LabHost): Promise<void> {
+  await must(["ip", "-n", state.namespace, "tuntap", "add", tapName(host), "mode", "tap"]);
+  await ipBatch(state.namespace, [`link set ${tapName(host)} master ${BRIDGE} up`]);
+}
+
+function qmpSocket(host: LabHost): string {
+  return `${host.directory}/qmp.sock`;
+}
+
+/** Gives the machine's QEMU an order. */
+export function orderMachine(host: LabHost, command: string, args?: Readonly<Record<string, unknown>>) {
+  return qmp(qmpSocket(host), command, args);
+}
+
+/** Pulls the NIC out of the running machine, and waits until the guest has let go of it. */
+export async function unplugNic(host: LabHost): Promise<void> {
+  await orderMachine(host, "device_del", { id: NIC_DEVICE });
+  await waitFor(`the NIC of ${host.name} to be out`, async () => {
+    const devices = await orderMachine(host, "qom-list", { path: "/machine/peripheral" });
+    return !(devices as { name: string }[]).some(({ name }) => name === NIC_DEVICE);
+  });
+}
+
+/** Plugs the NIC in again, into this slot; another slot gives it another name. */
+export async function plugNic(host: LabHost, slot = 3): Promise<void> {
+  await orderMachine(host, "device_add", {
+    driver: "virtio-net-pci",
+    id: NIC_DEVICE,
+    netdev: NIC_NETDEV,
+    mac: nicMac(host),
+    romfile: "",
+    addr: `0x${slot.toString(16)}`,
+  });
+}
+
+const ENVIRONMENT = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  HOME: "/root",
+  USER: "root",
+  LANG: "C.UTF-8",
+};
+
+async function exec(
+  host: LabHost,
+  argv: readonly string[],
+  options: HostExecOptions,
+): Promise<CommandResult> {
+  requireRunning(host);
+  const { namespace, cwd, env, stdin, inherit, timeoutMs } = options;
+  const inDirectory = cwd === undefined ? argv : ["env", `--chdir=${cwd}`, ...argv];
+  const full = namespace === undefined ? inDirectory : inNamespace(namespace, inDirectory);
+  return await runOnMachine(host.directory, {
+    argv: full,
+    env: { ...ENVIRONMENT, TERM: Deno.env.get("TERM") ?? "dumb", ...env },
+    stdin,
+    inherit,
+    timeoutMs,
+  });
+}
+
+function requireRunning(host: LabHost): void {
+  if (host.process !== undefined && isAlive(host.process)) return;
+  throw new Error(`Cannot run a command on ${host.name}: it is switched off; expected a running host`);
+}
+
+/** Another kernel's network can only be entered with that machine's programs: they see the machine's files. */
+function enterNetwork(host: LabHost, namespace: string | undefined, argv: readonly string[]): string[] {
+  requireRunning(host);
+  const full = namespace === undefined ? argv : inNamespace(namespace, argv);
+  return agentArgv(host.directory, ENVIRONMENT, full);
+}
+
+async function cut(state: LabState, host: LabHost): Promise<void> {
+  if (host.process !== undefined) killProcess(host.process);
+  killGroup(host.cgroup);
+  await waitFor(`${host.name} to be off`, () => groupMembers(host.cgroup).length === 0, { intervalMs: 20 });
+  await waitFor(`the control group of ${host.name} to be free`, () => removeGroup(host.cgroup), {
+    intervalMs: 20,
+  });
+  await run(["ip", "-n", state.namespace, "link", "delete", tapName(host)]);
+}
+
+/** The guest's agent writes the kernel's boot id there at every start. */
+function bootMark(host: LabHost): string | undefined {
+  if (host.process === undefined || !isAlive(host.process)) return undefined;
+  try {
+    return Deno.readTextFileSync(`${host.directory}/boot.log`).trimEnd().split("\n").pop();
+  } catch {
+    return undefined;
+  }
+}
