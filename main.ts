@@ -3,7 +3,7 @@
  */
 import { CommanderError } from "@commander-js/extra-typings";
 import { buildProgram } from "./lib/commands/program.ts";
-import { ConfigError, EXIT, HostError, TransportError, UsageError } from "./lib/errors.ts";
+import { CommandError, ConfigError, EXIT, HostError, TransportError, UsageError } from "./lib/errors.ts";
 import { settleColours, writeErrorLine } from "./lib/ui/terminal.ts";
 
 if (import.meta.main) Deno.exit(await main(Deno.args));
@@ -37,7 +37,7 @@ function explain(error: unknown, verbose: boolean): number {
     writeErrorLine(error.message);
     return EXIT.usage;
   }
-  if (error instanceof HostError || error instanceof TransportError) {
+  if (error instanceof HostError || error instanceof TransportError || error instanceof CommandError) {
     writeErrorLine(error.message);
     return EXIT.someFailed;
   }

@@ -65,8 +65,7 @@ const DEADLINES: { readonly [V in keyof HostVerbs]: number } = {
   prepare: 30 * 60_000,
   stage: 2 * 60_000,
   activate: 5 * 60_000,
-  // Asked while the network moves: a connection that has died silently is given up soon.
-  status: 3_000,
+  status: 60_000,
   probe: 2 * 60_000,
   confirm: 60_000,
   reboot: 60_000,
@@ -86,10 +85,11 @@ export async function callHost<V extends keyof HostVerbs>(
   verb: V,
   request: HostVerbs[V][0],
   onStep: (title: string) => void = () => {},
+  milliseconds = DEADLINES[verb],
 ): Promise<HostVerbs[V][1]> {
   const answer = new Answer(onStep);
   const deadline = new AbortController();
-  const timer = setTimeout(() => deadline.abort(), DEADLINES[verb]);
+  const timer = setTimeout(() => deadline.abort(), milliseconds);
   const { code, stderr } = await ssh.exec([HOST_EXECUTABLE, "host", verb], {
     stdin: `${JSON.stringify(request)}\n`,
     onLine: (line) => answer.take(line),

@@ -29,7 +29,7 @@ export interface Phase {
 
 /** Milliseconds. */
 const CONNECT_PATIENCE = 4_000;
-const ACTIVATE_PATIENCE = 120_000;
+const ACTIVATE_PATIENCE = 300_000;
 const REBOOT_PATIENCE = 300_000;
 const VERIFY_PATIENCE = 60_000;
 
@@ -182,21 +182,39 @@ async function activate(run: HostRun, push: PushRun): Promise<void> {
 async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
   push.progress.step(nameOf(run), "wait for the network to come back");
   const wait = patience(ACTIVATE_PATIENCE, push);
-  await retryTransport(() => run.ssh.reconnect(), wait);
+  const effort: Effort = { milliseconds: FIRST_TRY };
+  await run.ssh.close();
   const status = await until(async () => {
-    const seen = await statusOf(run);
+    const seen = await statusOf(run, effort);
     return seen && seen.activation !== "running" ? seen : undefined;
   }, wait);
+  if (!status && effort.last) throw effort.last;
   throwUnlessDone(run, status, ACTIVATE_PATIENCE);
 }
 
-/** The host's status; undefined when the connection was lost, which is then made anew for the next time. */
-async function statusOf(run: HostRun): Promise<StatusResult | undefined> {
+/** How long a connection that may have died silently is waited for; it grows with each try, because the host may just be slow. */
+interface Effort {
+  milliseconds: number;
+  /** Why the last try failed; missing when it did not. */
+  last?: TransportError;
+}
+
+const FIRST_TRY = 3_000;
+const LAST_TRY = 30_000;
+
+/** The host's status; undefined when the connection was lost, which is made anew the next time. */
+async function statusOf(run: HostRun, effort: Effort): Promise<StatusResult | undefined> {
+  const { milliseconds } = effort;
   try {
-    return await callHost(run.ssh, "status", {});
+    if (!run.ssh.connected) await run.ssh.connect(Math.ceil(milliseconds / 1000));
+    const status = await callHost(run.ssh, "status", {}, undefined, milliseconds);
+    delete effort.last;
+    return status;
   } catch (error) {
+    await run.ssh.close();
     if (!(error instanceof TransportError) || !error.options.retry) throw error;
-    await run.ssh.reconnect().catch(() => {});
+    effort.milliseconds = Math.min(milliseconds * 2, LAST_TRY);
+    effort.last = error;
     return undefined;
   }
 }
@@ -247,15 +265,11 @@ async function reboot(run: HostRun, push: PushRun): Promise<void> {
   await run.ssh.close();
   const wait = patience(REBOOT_PATIENCE, push, 1000);
   let last: StatusResult | undefined;
+  const effort: Effort = { milliseconds: FIRST_TRY };
   const status = await until(async () => {
-    try {
-      if (!run.ssh.connected) await run.ssh.connect();
-      last = await callHost(run.ssh, "status", {});
-    } catch (error) {
-      if (error instanceof TransportError && !error.options.retry) throw error;
-      await run.ssh.close();
-      return undefined;
-    }
+    const seen = await statusOf(run, effort);
+    if (!seen) return undefined;
+    last = seen;
     if (last.bootId === bootId) await run.ssh.close();
     return last.bootId !== bootId && last.activation !== "running" ? last : undefined;
   }, wait);

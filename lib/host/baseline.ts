@@ -10,7 +10,7 @@ import { LINK } from "../net/network.ts";
 export const BASELINE_SCRIPT = `
 PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH LC_ALL=C
 echo "@@links"; ip -j -d addr show
-echo "@@routes"; ip -j route show
+echo "@@routes"; ip -4 -j route show
 echo "@@routes6"; ip -j -6 route show
 echo "@@link"; readlink /etc/resolv.conf
 echo "@@resolv"; cat /etc/resolv.conf 2>/dev/null; echo

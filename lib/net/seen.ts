@@ -91,7 +91,7 @@ for ns in ${SCOPES.join(" ")}; do
     n="-n $ns"; x="ip netns exec $ns"; echo "@@namespace $ns"
   fi
   echo "@@links $ns"; ip $n -j -d addr show
-  echo "@@routes $ns"; ip $n -j route show table all
+  echo "@@routes $ns"; ip $n -4 -j route show table all
   echo "@@routes6 $ns"; ip $n -j -6 route show table all
   echo "@@neighbours $ns"; ip $n -j neigh show nud permanent
   for link in ${LINK.access} ${LINK.switch} ${LINK.underlayGateway}; do

@@ -57,7 +57,7 @@ RequiresMountsFor=/opt/mobula /var
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=${BIN_DIR}/mobula up
-TimeoutStartSec=120
+TimeoutStartSec=300
 
 [Install]
 WantedBy=multi-user.target

@@ -36,6 +36,8 @@ export interface ImageVariant {
   /** Further units to mask and to enable. */
   readonly masked: readonly string[];
   readonly enabled: readonly string[];
+  /** Lines of sources.list to make the image from; default: what mmdebstrap thinks of for the suite. */
+  readonly sources?: readonly string[];
 }
 
 /** The world's address, which serves the packages. */
@@ -217,6 +219,7 @@ async function buildBare(suite: Suite, directory: string, variant?: ImageVariant
     `--customize-hook=${DOWNLOAD_HOOK}`,
     suite,
     root,
+    ...variant?.sources ?? [],
   ], {
     env: {
       ...Deno.env.toObject(),

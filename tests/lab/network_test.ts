@@ -5,11 +5,11 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { parse } from "@std/yaml";
 import { hostAddresses } from "../../lib/address.ts";
-import { addClient, addGuest, type Client, scanPorts, type ScanResult } from "./client.ts";
+import { addClient, addGuest, type Client } from "./client.ts";
 import { type Capture, capture, type Frame, sendFrame } from "./capture.ts";
 import { executable } from "./executables.ts";
 import { type InventoryOptions, writeInventory } from "./inventory.ts";
-import { type HostOptions, type Lab, type LabHost, type Place, placeOf } from "./lab.ts";
+import { type HostOptions, type Lab, type LabHost, type Place } from "./lab.ts";
 import {
   allInnerAddresses,
   argumentListsDuring,
@@ -21,6 +21,7 @@ import {
   waitForAnswers,
 } from "./probes.ts";
 import { must } from "./process.ts";
+import { type Scans, startScans, strangerIn } from "./scans.ts";
 import { expectCode, mobula, setStage } from "./proof.ts";
 import { ask, type Daemon, DAEMONS, mainPids, type Snapshot, snapshot } from "./snapshot.ts";
 import { WEB_NAME, WEB_SERVER } from "./underlay.ts";
@@ -46,8 +47,8 @@ interface Pushed {
   readonly said: string;
   readonly argumentLists: Set<string>;
   readonly client: { readonly privateKey: string; readonly publicKey: string };
-  /** What the first push found to be answering from outside; runs beside the other tests. */
-  readonly scan: Promise<ScanResult>;
+  /** Run beside the other tests. */
+  readonly scans: Scans;
 }
 
 const { proof } = setStage<Pushed>({ name: "network", hosts: HOSTS, prepare });
@@ -63,9 +64,8 @@ async function prepare(lab: Lab): Promise<Pushed> {
   );
   expectCode(pushed, 0, "the push of six hosts");
   await Promise.all(WITH_GUESTS.map((name) => bridgeGuests(lab, lab.host(name))));
-  if (lab.state.nodes.every(({ name }) => name !== "scanner")) await lab.addNode("scanner", "198.51.100.200");
-  const scan = scanPorts(nodePlace(lab, "scanner"), "198.51.100.3", { tcp: "1-65535" });
-  return { program, said: pushed.stdout + pushed.stderr, argumentLists, client, scan };
+  const scans = await startScans(lab, "beta");
+  return { program, said: pushed.stdout + pushed.stderr, argumentLists, client, scans };
 }
 
 async function writeFleet(lab: Lab, client: string, options: InventoryOptions = {}): Promise<void> {
@@ -341,57 +341,37 @@ function arpRequest(from: { readonly mac: string; readonly address: string }, wa
   return { to: BROADCAST, from: from.mac, type: 0x0806, payload: new Uint8Array(payload) };
 }
 
-/** Ports that home-made scanners and amplifiers try first, those of geneve and of our own tunnels, and WireGuard's. */
-const USUAL_UDP = "53,67,69,111,123,137,161,500,514,1194,1701,1900,4500,4789,5353,6081,6254,11211,51820";
-
-proof("outside: of all TCP ports only SSH answers", async (_lab, { scan }) => {
-  assertEquals(await scan, {
+proof("outside: of all TCP ports only SSH answers", async (_lab, { scans }) => {
+  assertEquals(await scans.everyPort, {
     ports: [{ port: 22, protocol: "tcp", state: "open" }],
     others: { filtered: 65534 },
   });
 });
 
-proof("outside: every host answers SSH and ICMP echo, no usual UDP port, and no name", async (lab) => {
-  const scanner = nodePlace(lab, "scanner");
-  await Promise.all(lab.state.hosts.map(async ({ name, address }) => {
-    const { ports, others } = await scanPorts(scanner, address, { tcp: "1-1024", udp: USUAL_UDP });
-    assertEquals(ports.filter(({ state }) => state !== "open|filtered"), [{
-      port: 22,
-      protocol: "tcp",
-      state: "open",
-    }], name);
-    assertEquals(others.closed, undefined, `${name}: a closed port is one that answers`);
-    assertEquals(await resolveAt(scanner, address, ["alpha", WEB_NAME]), { alpha: "", [WEB_NAME]: "" }, name);
-  }));
-  assertEquals(await unreached(scanner, lab.state.hosts.map(({ address }) => address)), []);
+proof("outside: every host answers SSH and ICMP echo, and on no usual UDP port", async (lab, { scans }) => {
+  for (const [name, { ports, others }] of Object.entries(await scans.usualPorts)) {
+    // A closed port is one that answers; WireGuard itself answers nobody without a key.
+    const answers = ports.filter(({ state }) => state !== "open|filtered" && state !== "filtered");
+    assertEquals(answers, [{ port: 22, protocol: "tcp", state: "open" }], name);
+    assertEquals(Object.keys(others).filter((state) => !state.includes("filtered")), [], name);
+  }
+  assertEquals(await unreached(await strangerIn(lab), lab.state.hosts.map(({ address }) => address)), []);
 });
 
-function nodePlace(lab: Lab, name: string): Place {
-  const node = lab.state.nodes.find((one) => one.name === name);
-  if (node === undefined) throw new Error(`Cannot find the node ${name} in the lab; expected it`);
-  const enter = (argv: readonly string[]) => ["nsenter", `--net=/run/netns/${node.namespace}`, "--", ...argv];
-  return placeOf(lab.state, enter);
-}
-
 proof(
-  "outside: inner addresses answer nobody who routes to them through an external interface",
-  async (lab) => {
-    const scanner = nodePlace(lab, "scanner");
-    for (const net of ["10.30.0.0/16", "10.31.0.0/16"]) {
-      await must(scanner.enter(["ip", "route", "replace", net, "via", lab.host("alpha").address]));
+  "outside: inner addresses do not answer those who route to them from outside",
+  async (_lab, { scans }) => {
+    for (const [address, { ports, others }] of Object.entries(await scans.innerPorts)) {
+      assertEquals(ports.filter(({ state }) => !state.includes("filtered")), [], address);
+      assertEquals(Object.keys(others).filter((state) => !state.includes("filtered")), [], address);
     }
-    const { gateway, access, intrawire } = hostAddresses(2);
-    for (const address of [gateway, access, intrawire, hostAddresses(3).gateway]) {
-      const { ports, others } = await scanPorts(scanner, address, {
-        tcp: "22,53,80,6640,6653",
-        udp: "53,6254",
-      });
-      const answers = ports.filter(({ state }) => !state.includes("filtered"));
-      assertEquals({ answers, closed: others.closed ?? 0 }, { answers: [], closed: 0 }, address);
-    }
-    assertEquals(await resolveAt(scanner, gateway, ["alpha"]), { alpha: "" });
   },
 );
+
+proof("outside: no gateway tells a stranger a name", async (lab, { scans }) => {
+  const servers = [...lab.state.hosts.map(({ name }) => name), hostAddresses(3).gateway];
+  assertEquals(await scans.names, Object.fromEntries(servers.map((server) => [server, ""])));
+});
 
 proof(
   "private keys: only on their host, for root alone, and nowhere else",
@@ -474,12 +454,19 @@ for (const daemon of DAEMONS) {
       return pid !== 0 && pid !== before[daemon];
     }, { deadlineMs: 10_000 });
     await expectWell(lab, host, 10_000 - (performance.now() - began));
+    // Well for good: what configures the new daemon has ended, and it still is.
+    await waitFor("the end of the healing", () => isIdle(lab, host.name, "mobula-heal.service"));
+    await expectWell(lab, host, 10_000 - (performance.now() - began));
     assertEquals(
       otherPids(await mainPids(lab, host.name), daemon),
       otherPids(before, daemon),
       "nobody else is restarted",
     );
   });
+}
+
+async function isIdle(lab: Lab, host: string, unit: string): Promise<boolean> {
+  return /^(inactive|failed)/.test((await lab.exec(host, ["systemctl", "is-active", unit])).stdout);
 }
 
 function otherPids(pids: Readonly<Record<Daemon, number>>, daemon: Daemon): Record<string, number> {

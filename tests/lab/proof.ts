@@ -71,6 +71,7 @@ async function make<T>(
 ): Promise<Stage<T>> {
   for (const signal of SIGNALS) Deno.addSignalListener(signal, interrupted);
   await ensurePackages();
+  await raiseInotifyLimit();
   const lab = await makeLab(name, hosts);
   try {
     return { lab, value: await prepare(lab) };
@@ -78,6 +79,15 @@ async function make<T>(
     await printUnits(lab);
     throw error;
   }
+}
+
+const INOTIFY_LIMIT = "/proc/sys/fs/inotify/max_user_instances";
+const INOTIFY_WANTED = 1024;
+
+/** Every container's systemd and daemons watch files, all on the account of this machine's root, whose usual limit serves a dozen. */
+async function raiseInotifyLimit(): Promise<void> {
+  if (Number(await Deno.readTextFile(INOTIFY_LIMIT)) >= INOTIFY_WANTED) return;
+  await Deno.writeTextFile(INOTIFY_LIMIT, `${INOTIFY_WANTED}\n`);
 }
 
 async function makeLab(name: string, hosts: readonly HostOptions[]): Promise<Lab> {

@@ -59,8 +59,12 @@ TasksMax=infinity
 WantedBy=sysinit.target
 `;
 
-async function variant(): Promise<ImageVariant> {
+/** Its security archive announces a kernel that it no longer holds. */
+const BULLSEYE_SOURCES = ["deb http://deb.debian.org/debian bullseye main"];
+
+async function variant(suite: Suite): Promise<ImageVariant> {
   return {
+    ...(suite === "bullseye" ? { sources: BULLSEYE_SOURCES } : {}),
     name: "vm",
     packages: ["linux-image-cloud-amd64", "initramfs-tools", "apparmor", "kmod"],
     files: [
@@ -101,7 +105,7 @@ rmdir "$root"
 
 /** Makes the disk of this image, or finds it in the cache; its one layer is the directory of the disk. */
 export async function ensureDisk(suite: Suite, kind: ImageKind): Promise<Image> {
-  const image = await ensureImage(suite, kind, await variant());
+  const image = await ensureImage(suite, kind, await variant(suite));
   const key = await hash(JSON.stringify([RECIPE, image.layers, DISK_SCRIPT]));
   const path = await ensureEntry(`disk-${kind}-${suite}-${key}`, async (directory) => {
     const script = ["sh", "-eu", "-c", DISK_SCRIPT, "sh", image.layers.join(":")];

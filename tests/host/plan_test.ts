@@ -1,0 +1,78 @@
+/** Files, then steps; services are told of changed files, as long as they owe it, and only while they run. */
+import { assert, assertEquals } from "@std/assert";
+import { planHost, planTitles, type SeenHost } from "../../lib/host/plan.ts";
+import { wantedNetwork } from "../../lib/net/wanted.ts";
+import { renderFiles } from "../../lib/render/files.ts";
+import { blankSeen, fleetOf, inputFor, seenOf } from "../net/fixtures.ts";
+
+const input = inputFor(fleetOf([2, 3]), 2, "userspace", { managers: ["networkd", "NetworkManager"] });
+const RESOLVED = { resolvConf: { link: "../run/systemd/resolve/stub-resolv.conf" } };
+
+/** A host on which everything is as wanted. */
+function finished(of = input): SeenHost {
+  return {
+    network: seenOf(wantedNetwork(of)),
+    files: new Map(renderFiles(of).map(({ path, content }) => [path, content])),
+    pending: new Set(),
+    enabled: true,
+  };
+}
+
+/** The same, but for one file. */
+function without(path: string, of = input): SeenHost {
+  const seen = finished(of);
+  return { ...seen, files: new Map([...seen.files, [path, "another text\n"]]) };
+}
+
+Deno.test("planHost: nothing to do on a finished host", () => {
+  const plan = planHost(input, finished());
+  assertEquals(planTitles(plan), []);
+  assertEquals(plan.reloads, []);
+});
+
+Deno.test("planHost: everything on a blank host, the network between the units and the managers", () => {
+  const seen = { network: blankSeen(input), files: new Map(), pending: new Set<never>(), enabled: false };
+  const plan = planHost(input, seen);
+  assertEquals(plan.files, renderFiles(input));
+  assertEquals(plan.before.map(({ title }) => title), ["reload systemd's units", "enable mobula.service"]);
+  assert(plan.network.length > 30);
+  assertEquals(plan.after.map(({ title }) => title), ["restart systemd-networkd", "reload NetworkManager"]);
+});
+
+const CHANGES: Record<string, readonly string[]> = {
+  "/opt/mobula/etc/hosts": ["let dnsmasq read the names again"],
+  "/opt/mobula/etc/dnsmasq.conf": ["restart dnsmasq"],
+  "/opt/mobula/bin/run-heal": [],
+  "/etc/systemd/system/mobula-ovsdb.service": ["reload systemd's units"],
+  "/etc/systemd/network/00-mobula-nic.network": ["restart systemd-networkd"],
+  "/etc/systemd/networkd.conf.d/90-mobula.conf": ["restart systemd-networkd"],
+  "/etc/NetworkManager/conf.d/90-mobula.conf": ["reload NetworkManager"],
+};
+
+for (const [path, titles] of Object.entries(CHANGES)) {
+  Deno.test(`planHost: ${path} has changed`, () => {
+    assertEquals(planTitles(planHost(input, without(path))), [`write ${path}`, ...titles]);
+  });
+}
+
+Deno.test("planHost: resolved's drop-in has changed", () => {
+  const other = inputFor(fleetOf([2, 3]), 2, "userspace", RESOLVED);
+  const path = "/etc/systemd/resolved.conf.d/90-mobula.conf";
+  assertEquals(planTitles(planHost(other, without(path, other))), [
+    `write ${path}`,
+    "restart systemd-resolved",
+  ]);
+});
+
+Deno.test("planHost: a dnsmasq that does not run yet is started, not told", () => {
+  const seen = without("/opt/mobula/etc/hosts");
+  const activeUnits = seen.network.activeUnits.filter((unit) => unit !== "mobula-dnsmasq.service");
+  const plan = planHost(input, { ...seen, network: { ...seen.network, activeUnits } });
+  assertEquals(planTitles(plan), ["write /opt/mobula/etc/hosts", "start mobula-dnsmasq.service"]);
+});
+
+Deno.test("planHost: what an earlier run still owes is done", () => {
+  const plan = planHost(input, { ...finished(), pending: new Set(["systemd", "dnsmasq-names"] as const) });
+  assertEquals(planTitles(plan), ["reload systemd's units", "let dnsmasq read the names again"]);
+  assertEquals(plan.reloads, ["systemd", "dnsmasq-names"]);
+});
