@@ -72,8 +72,8 @@ export interface Baseline {
   readonly sshPort: number;
   /** Who configured the host's network. */
   readonly managers: readonly NetworkManager[];
-  /** /etc/network/interfaces as it was, where ifupdown configured the interface. */
-  readonly interfaces?: string;
+  /** Path → text of /etc/network/interfaces and the files in interfaces.d as they were, where ifupdown is installed. */
+  readonly interfaces?: Readonly<Record<string, string>>;
 }
 
 /** A program that configures network cards and has to let go of ours. */
@@ -85,6 +85,8 @@ export interface BaselineRoute {
   /** CIDR or `default`. */
   readonly destination: string;
   readonly via?: string;
+  /** The preferred source address, where several could be. */
+  readonly source?: string;
   readonly metric?: number;
   readonly onlink?: boolean;
 }

@@ -3,20 +3,22 @@
  */
 import { Command } from "@commander-js/extra-typings";
 import { writeInventory } from "../tests/lab/inventory.ts";
-import { down, type HostOptions, type Lab, openLab, up } from "../tests/lab/lab.ts";
-import { ensurePackages } from "../tests/lab/packages.ts";
+import { down, type HostKind, type HostOptions, type Lab, openLab, up } from "../tests/lab/lab.ts";
+import { ensurePackages, MACHINE_PACKAGES } from "../tests/lab/packages.ts";
 import { labNames } from "../tests/lab/state.ts";
+import { VM_PACKAGES } from "../tests/vm/qemu.ts";
 
 /** The lab that commands mean when none is named. */
 export const DEFAULT_LAB = "lab";
 
-/** `NAME=ADDRESS[,bookworm|trixie|bullseye][,bare|prepared]` → a host. */
+/** `NAME=ADDRESS[,bookworm|trixie|bullseye][,bare|prepared][,container|machine]` → a host. */
 export function parseHost(text: string): HostOptions {
-  const match = /^([a-z0-9-]+)=(198\.51\.100\.\d{1,3})(?:,(bullseye|bookworm|trixie))?(?:,(bare|prepared))?$/
-    .exec(text);
+  const match =
+    /^([a-z0-9-]+)=(198\.51\.100\.\d{1,3})(?:,(bullseye|bookworm|trixie))?(?:,(bare|prepared))?(?:,(container|machine))?$/
+      .exec(text);
   if (match?.[1] === undefined || match[2] === undefined) {
     throw new Error(
-      `Cannot read the host "${text}"; expected NAME=198.51.100.N[,bookworm|trixie|bullseye][,bare|prepared]`,
+      `Cannot read the host "${text}"; expected ${HOST_SHAPE}`,
     );
   }
   return {
@@ -24,24 +26,39 @@ export function parseHost(text: string): HostOptions {
     address: match[2],
     suite: match[3] as HostOptions["suite"],
     image: match[4] as HostOptions["image"],
+    ...(match[5] === undefined ? {} : { kind: match[5] as HostKind }),
   };
 }
 
-/** What `lab up` makes when it is told nothing. */
-export const DEFAULT_HOSTS: readonly string[] = [
-  "alpha=198.51.100.2,trixie,prepared",
-  "beta=198.51.100.3,bookworm,prepared",
-  "gamma=198.51.100.4,trixie,prepared",
-];
+const HOST_SHAPE = "NAME=198.51.100.N[,bookworm|trixie|bullseye][,bare|prepared][,container|machine]";
 
-async function labUp(hosts: readonly string[], { lab: name }: { lab: string }): Promise<void> {
+interface UpOptions {
+  readonly lab: string;
+  readonly hosts?: string;
+  readonly kind: HostKind;
+}
+
+const NAMES = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"];
+
+function defaultHosts(count: number): string[] {
+  if (!Number.isInteger(count) || count < 1 || count > NAMES.length) {
+    throw new Error(`Cannot make ${count} hosts; expected 1 to ${NAMES.length}`);
+  }
+  return NAMES.slice(0, count).map((name, index) =>
+    `${name}=198.51.100.${index + 2},${index % 2 === 0 ? "trixie" : "bookworm"},prepared`
+  );
+}
+
+async function labUp(named: readonly string[], { lab: name, hosts: count, kind }: UpOptions): Promise<void> {
   const began = performance.now();
-  await ensurePackages();
-  const lab = await up(name, (hosts.length === 0 ? DEFAULT_HOSTS : hosts).map(parseHost));
+  const hosts = (named.length === 0 ? defaultHosts(Number(count ?? 3)) : named).map(parseHost);
+  const withMachines = hosts.some((host) => (host.kind ?? kind) === "machine");
+  await ensurePackages([...MACHINE_PACKAGES, ...(withMachines ? VM_PACKAGES : [])]);
+  const lab = await up(name, hosts, kind);
   const inventory = await writeInventory(lab);
   console.log(`lab "${name}" is up after ${((performance.now() - began) / 1000).toFixed(1)} s`);
   for (const host of lab.state.hosts) {
-    console.log(`  ${host.name}  ${host.address}  ${host.suite} ${host.image}`);
+    console.log(`  ${host.name}  ${host.address}  ${host.suite} ${host.image} ${host.kind}`);
   }
   console.log(`inventory: ${inventory}\nssh config: ${lab.sshConfig}`);
 }
@@ -54,7 +71,7 @@ function labStatus(): void {
     console.log(`${name}  ${lab.directory}`);
     for (const host of lab.state.hosts) {
       console.log(
-        `  ${host.name}  ${host.address}  ${host.suite} ${host.image}  ${
+        `  ${host.name}  ${host.address}  ${host.suite} ${host.image} ${host.kind}  ${
           host.process === undefined ? "off" : "on"
         }`,
       );
@@ -86,15 +103,24 @@ async function labSsh(host: string, argv: readonly string[], { lab: name }: { la
   Deno.exitCode = result.code;
 }
 
-const LAB_OPTION = ["-l, --lab <name>", "name of the lab", DEFAULT_LAB] as const;
+/** What a task calls itself and makes. */
+interface LabTask {
+  readonly name: string;
+  readonly description: string;
+  /** The lab that its commands mean when none is named. */
+  readonly lab: string;
+  readonly kind: HostKind;
+}
 
-function program(): Command {
-  const lab = new Command("lab").enablePositionalOptions().description(
-    "systemd containers on an Internet of their own, on this machine",
-  );
-  lab.command("up").argument("[hosts...]", "NAME=198.51.100.N[,suite][,bare|prepared]; default: three hosts")
-    .option(...LAB_OPTION).description("make a lab and its inventory").action(labUp);
-  lab.command("down").argument("[name]", "the lab", DEFAULT_LAB).option("--all", "every lab")
+/** The verbs, the same for every kind of host. */
+export function labProgram(task: LabTask): Command {
+  const LAB_OPTION = ["-l, --lab <name>", "name of the lab", task.lab] as const;
+  const lab = new Command(task.name).enablePositionalOptions().description(task.description);
+  lab.command("up").argument("[hosts...]", `${HOST_SHAPE}; default: see --hosts`)
+    .option(...LAB_OPTION).option("--hosts <n>", "so many hosts, trixie and bookworm by turns (default: 3)")
+    .description("make a lab and its inventory")
+    .action((hosts, options) => labUp(hosts, { ...options, kind: task.kind }));
+  lab.command("down").argument("[name]", "the lab", task.lab).option("--all", "every lab")
     .description("remove a lab and every trace of it").action(async (name, { all }) => {
       for (const one of all ? labNames() : [name]) await down(one);
     });
@@ -107,11 +133,21 @@ function program(): Command {
   return lab;
 }
 
-if (import.meta.main) {
+/** Obeys the command line. */
+export async function runLabTask(task: LabTask): Promise<void> {
   try {
-    await program().parseAsync(Deno.args, { from: "user" });
+    await labProgram(task).parseAsync(Deno.args, { from: "user" });
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);
     Deno.exit(1);
   }
+}
+
+if (import.meta.main) {
+  await runLabTask({
+    name: "lab",
+    description: "systemd containers on an Internet of their own, on this machine",
+    lab: DEFAULT_LAB,
+    kind: "container",
+  });
 }

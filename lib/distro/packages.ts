@@ -101,6 +101,19 @@ export function installStep(distro: Distro, packages: readonly string[]): Step {
   };
 }
 
+/** Brings to an end what a power cut left half installed; the second only where the first does not succeed. */
+export function repairSteps(distro: Distro): readonly [Step, Step] {
+  onlyApt(distro);
+  const dpkg = ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"];
+  return [
+    { title: "configure half-installed packages", argv: ["env", ...APT_ENVIRONMENT, ...dpkg] },
+    {
+      title: "complete half-installed packages",
+      argv: ["env", ...APT_ENVIRONMENT, ...APT_INSTALL, "--fix-broken", "install"],
+    },
+  ];
+}
+
 function onlyApt({ name, manager }: Distro): void {
   if (manager !== "apt") throw new RangeError(`Cannot install packages on ${name}: ${manager}; expected apt`);
 }

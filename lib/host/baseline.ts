@@ -19,7 +19,9 @@ echo "@@managers"
 systemctl is-active --quiet systemd-networkd.service && echo networkd
 systemctl is-active --quiet NetworkManager.service && echo NetworkManager
 [ -e /etc/network/interfaces ] && command -v ifup >/dev/null && echo ifupdown
-echo "@@interfaces"; cat /etc/network/interfaces 2>/dev/null; echo
+for file in /etc/network/interfaces /etc/network/interfaces.d/*; do
+  [ -f "$file" ] && { echo "@@interfaces $file"; cat "$file"; echo; }
+done
 exit 0
 `;
 
@@ -45,6 +47,7 @@ interface IpRoute {
   /** Missing where a route has several next hops. */
   readonly dev?: string;
   readonly gateway?: string;
+  readonly prefsrc?: string;
   /** A next hop of another address family. */
   readonly via?: unknown;
   readonly metric?: number;
@@ -83,7 +86,7 @@ export function parseBaseline(output: string, sshPort: number): Baseline {
     resolvConf: text("link").trim() === "" ? { text: resolv } : { link: text("link").trim() },
     sshPort,
     managers: MANAGERS.filter((manager) => managers.includes(manager)),
-    ...(managers.includes("ifupdown") ? { interfaces: fileText(output, "interfaces") } : {}),
+    ...(managers.includes("ifupdown") ? { interfaces: readInterfaces(output) } : {}),
   };
 }
 
@@ -154,13 +157,21 @@ function section(output: string, name: string): string {
   const from = `\n${output}`.indexOf(start);
   if (from < 0) return "";
   const rest = `\n${output}`.slice(from + start.length);
-  const end = rest.search(/^@@[a-z0-9]+$/m);
+  const end = rest.search(/^@@[a-z0-9]+( \S+)?$/m);
   return end < 0 ? rest : rest.slice(0, end);
 }
 
 /** The text of a file: the script writes one line break behind it, for the file may end without one. */
 function fileText(output: string, name: string): string {
   return section(output, name).replace(/\n$/, "");
+}
+
+/** Only names that ifupdown itself would read (interfaces(5), source-directory). */
+function readInterfaces(output: string): Record<string, string> {
+  const paths = [
+    ...output.matchAll(/^@@interfaces (\/etc\/network\/interfaces(?:\.d\/[A-Za-z0-9_.-]+)?)$/gm),
+  ];
+  return Object.fromEntries(paths.map(([, path = ""]) => [path, fileText(output, `interfaces ${path}`)]));
 }
 
 function json<T>(text: string): T[] {
@@ -179,10 +190,11 @@ function readRoutes(
       !dst.startsWith("fe80:") && (dst === "default" || isNetwork(dst)) &&
       (gateway === undefined || isAddress(gateway))
     )
-    .map(({ dst, gateway, metric, flags }) => ({
+    .map(({ dst, gateway, prefsrc, metric, flags }) => ({
       family,
       destination: dst,
       ...(gateway ? { via: gateway } : {}),
+      ...(prefsrc && isAddress(prefsrc) ? { source: prefsrc } : {}),
       ...(metric ? { metric: Number(metric) } : {}),
       ...(flags?.includes("onlink") ? { onlink: true } : {}),
     }));

@@ -5,6 +5,7 @@ import { parseSeen } from "../net/seen.ts";
 import { lookScript } from "../net/seen.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
 import { renderFiles } from "../render/files.ts";
+import { ifupdownEdits } from "../render/ifupdown.ts";
 import { MAIN_UNIT } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { PENDING_DIR } from "./paths.ts";
@@ -17,7 +18,7 @@ export async function lookAtHost(runner: Runner, input: HostInput): Promise<Seen
   const script = lookScript(sysctls, units);
   const [output, files, pending, enabled] = await Promise.all([
     runStep(runner, { title: "look at the network", argv: ["sh", "-s"], stdin: script }),
-    readAll(runner, renderFiles(input).map(({ path }) => path)),
+    readAll(runner, [...renderFiles(input), ...ifupdownEdits(input.baseline)].map(({ path }) => path)),
     readAll(runner, ALL_RELOADS.map((name) => `${PENDING_DIR}/${name}`)),
     runner.readFile(`/etc/systemd/system/multi-user.target.wants/${MAIN_UNIT}`),
   ]);

@@ -6,6 +6,7 @@ import type { Seen } from "../net/seen.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
 import { ETC_DIR } from "../render/dnsmasq.ts";
 import { renderFiles } from "../render/files.ts";
+import { ifupdownEdits } from "../render/ifupdown.ts";
 import { RESOLVED_DROP_IN } from "../render/resolver.ts";
 import { MAIN_UNIT } from "../render/units.ts";
 import type { Step, WantedFile } from "../step.ts";
@@ -81,7 +82,8 @@ export const ALL_RELOADS = Object.keys(RELOADS) as readonly Reload[];
 
 /** The plan from what is seen to what is wanted; empty lists when nothing is to be done. */
 export function planHost(input: HostInput, seen: SeenHost): HostPlan {
-  const files = renderFiles(input).filter(({ path, content }) => seen.files.get(path) !== content);
+  const files = [...renderFiles(input), ...editedFiles(input, seen)]
+    .filter(({ path, content }) => seen.files.get(path) !== content);
   const reloads = ALL_RELOADS.filter((name) =>
     seen.pending.has(name) || files.some(({ path }) => RELOADS[name].concerns(path))
   );
@@ -97,6 +99,14 @@ export function planHost(input: HostInput, seen: SeenHost): HostPlan {
     network: networkSteps(wantedNetwork(input), seen.network),
     after: stepsWhen("after"),
   };
+}
+
+/** Files of others, as they have to become; one that is gone stays gone. */
+function editedFiles({ baseline }: HostInput, seen: SeenHost): WantedFile[] {
+  return ifupdownEdits(baseline).flatMap(({ path, edit }) => {
+    const text = seen.files.get(path);
+    return text === undefined ? [] : [{ path, content: edit(text) }];
+  });
 }
 
 /** A dnsmasq that is only about to start reads its files anyway. */

@@ -9,6 +9,7 @@ import {
   missingPackages,
   PROVING_COMMANDS,
   refreshStep,
+  repairSteps,
   simulateStep,
 } from "../distro/packages.ts";
 import { CommandError, HostError } from "../errors.ts";
@@ -39,6 +40,7 @@ export async function prepare(request: PrepareRequest, context: Context): Promis
       probeKernel(runner),
       readBaseline(runner, request.sshPort),
     ]);
+    if (request.reinstall && state?.status !== "installed") await repairPackages(context);
     const packagesInstalled = await installPackages(context, capabilities);
     await storeIfChanged(runner, CAPABILITIES_FILE, capabilities);
     await storeIfChanged(runner, BASELINE_FILE, baseline);
@@ -121,6 +123,13 @@ async function readBaseline(runner: Runner, sshPort: number): Promise<Baseline> 
     stdin: BASELINE_SCRIPT,
   });
   return parseBaseline(output, sshPort);
+}
+
+/** A power cut in the middle of an installation leaves packages that the package manager refuses to go on with. */
+async function repairPackages({ runner, report }: Context): Promise<void> {
+  const [configure, complete] = repairSteps(await hostDistro(runner));
+  report(configure.title);
+  if ((await runner.run(configure)).code !== 0) await runSteps(runner, [complete], report);
 }
 
 async function installPackages(

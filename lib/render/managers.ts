@@ -15,7 +15,8 @@ export function renderManagers(baseline: Baseline, access: AccessMode): WantedFi
 const RENDERERS = {
   networkd: renderNetworkd,
   NetworkManager: renderNetworkManager,
-  ifupdown: renderIfupdown,
+  // Its files are the admin's and are only edited: see ifupdown.ts.
+  ifupdown: () => [],
 } as const;
 
 /** Our links on the host; `veth_fac0` only where it is not left to the admin. */
@@ -53,46 +54,4 @@ function renderNetworkManager(baseline: Baseline, links: readonly string[]): Wan
     path: "/etc/NetworkManager/conf.d/90-mobula.conf",
     content: `${HEADER}\n[keyfile]\nunmanaged-devices+=${devices}\n`,
   }];
-}
-
-/** The words of interfaces(5) that begin a stanza, and so end the one before. */
-const STANZA = /^(iface|auto|mapping|source|source-directory|rename|no-auto-down|no-scripts|allow-.+)$/;
-
-/** interfaces(5): the stanzas of the external interface and its aliases become comments; everything else stays. */
-function renderIfupdown({ interface: nic, interfaces }: Baseline): WantedFile[] {
-  if (interfaces === undefined) return [];
-  const isNic = (name = "") => name === nic || name.startsWith(`${nic}:`);
-  let inside = false;
-  const lines = extendedLines(interfaces).flatMap((lines) => {
-    const [keyword = "", ...names] = wordsOf(lines);
-    if (keyword === "" || keyword.startsWith("#")) return lines;
-    if (STANZA.test(keyword)) inside = keyword === "iface" && isNic(names[0]);
-    if (/^(auto|allow-.+)$/.test(keyword) && names.some(isNic)) {
-      const others = names.filter((name) => !isNic(name));
-      if (others.length > 0) return [[keyword, ...others].join(" ")];
-      return lines.map(commentOut);
-    }
-    return inside ? lines.map(commentOut) : lines;
-  });
-  return [{ path: "/etc/network/interfaces", content: lines.join("\n") }];
-}
-
-/** A backslash at its end extends a line, unless that is a comment. */
-function extendedLines(text: string): string[][] {
-  const groups: string[][] = [];
-  let open = false;
-  for (const line of text.split("\n")) {
-    if (open) groups.at(-1)?.push(line);
-    else groups.push([line]);
-    open = line.endsWith("\\") && (open || !/^\s*#/.test(line));
-  }
-  return groups;
-}
-
-function wordsOf(lines: readonly string[]): string[] {
-  return lines.map((line) => line.replace(/\\$/, "")).join("").trim().split(/\s+/);
-}
-
-function commentOut(line: string): string {
-  return `#mobula# ${line}`;
 }

@@ -5,6 +5,7 @@ import {
   missingPackages,
   PROVING_COMMANDS,
   refreshStep,
+  repairSteps,
   simulateStep,
 } from "../../lib/distro/packages.ts";
 import { type Distro, findDistro } from "../../lib/distro/table.ts";
@@ -83,4 +84,13 @@ Deno.test("maskSteps: all units of Open vSwitch, and the way back", () => {
   assertEquals(step?.argv.slice(0, 2), ["systemctl", "mask"]);
   assertEquals(step?.undo?.slice(0, 2), ["systemctl", "unmask"]);
   assert(step?.argv.includes("ovsdb-server.socket"));
+});
+
+Deno.test("repairSteps: what was half installed is configured, the user's files stay as they are", () => {
+  const [configure, complete] = repairSteps(debian);
+  assertMatch(
+    configure.argv.join(" "),
+    /DEBIAN_FRONTEND=noninteractive .*dpkg .*--force-confold --configure -a$/,
+  );
+  assertMatch(complete.argv.join(" "), /--force-confold.* --fix-broken install$/);
 });

@@ -29,7 +29,12 @@ iface eth0 inet static
 /** Each host of an example was configured by another program before. */
 const BASELINES: readonly Partial<Baseline>[] = [
   { resolvConf: { link: "../run/systemd/resolve/stub-resolv.conf" } },
-  { interface: "eth0", managers: ["ifupdown"], interfaces: INTERFACES, sshPort: 2222 },
+  {
+    interface: "eth0",
+    managers: ["ifupdown"],
+    interfaces: { "/etc/network/interfaces": INTERFACES },
+    sshPort: 2222,
+  },
   {
     interface: "enx525400000001",
     managers: ["NetworkManager"],

@@ -17,7 +17,8 @@ function captured(name: string): string {
 }
 
 const RESOLV = "nameserver 198.51.100.253\n";
-const INTERFACES = captured("ifupdown").split("@@interfaces\n")[1]?.slice(0, -1);
+const INTERFACES = captured("ifupdown").split("@@interfaces /etc/network/interfaces\n")[1]?.slice(0, -1) ??
+  "";
 
 const UNDERSTOOD: Record<string, Partial<Baseline>> = {
   networkd_debian12: {
@@ -53,14 +54,14 @@ const UNDERSTOOD: Record<string, Partial<Baseline>> = {
         "search example.net corp.example.net",
     },
     managers: ["ifupdown"],
-    interfaces: INTERFACES,
+    interfaces: { "/etc/network/interfaces": INTERFACES },
   },
   // The card with the smaller metric; two default routes through it; addresses of the router's announcements.
   network_manager: {
     interface: "enp1s0",
     addresses: ["198.51.100.7/24", "2001:db8::7/64"],
     routes: [
-      { family: "inet", destination: "default", via: "198.51.100.254", metric: 100 },
+      { family: "inet", destination: "default", via: "198.51.100.254", source: "198.51.100.7", metric: 100 },
       { family: "inet", destination: "default", via: "198.51.100.253", metric: 200 },
       { family: "inet6", destination: "2001:db8::/64", metric: 100 },
       { family: "inet6", destination: "default", via: "fe80::1", metric: 100 },
@@ -74,8 +75,8 @@ const UNDERSTOOD: Record<string, Partial<Baseline>> = {
     interface: "eth0",
     addresses: ["203.0.113.20/32", "2001:db8:1::1/64"],
     routes: [
-      { family: "inet", destination: "default", via: "172.31.1.1", metric: 100 },
-      { family: "inet", destination: "172.31.1.1", metric: 100 },
+      { family: "inet", destination: "default", via: "172.31.1.1", source: "203.0.113.20", metric: 100 },
+      { family: "inet", destination: "172.31.1.1", source: "203.0.113.20", metric: 100 },
       { family: "inet6", destination: "default", via: "fe80::1", metric: 1024, onlink: true },
     ],
     resolvers: ["203.0.113.53", "2001:db8:ff::1"],

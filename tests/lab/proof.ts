@@ -3,8 +3,8 @@
  *
  * `MOBULA_LAB_KEEP=1` leaves the lab when the tests are over, and the next run goes on with it: for those who write such tests.
  */
-import { down, type HostOptions, type Lab, openLab, up } from "./lab.ts";
-import { ensurePackages } from "./packages.ts";
+import { down, type HostKind, type HostOptions, type Lab, openLab, up } from "./lab.ts";
+import { ensurePackages, MACHINE_PACKAGES } from "./packages.ts";
 import type { CommandResult } from "./process.ts";
 import { loadState } from "./state.ts";
 
@@ -28,6 +28,10 @@ export interface Proofs<T> {
 export interface StageOptions<T> {
   readonly name: string;
   readonly hosts: readonly HostOptions[];
+  /** Of hosts that do not say; default: container. */
+  readonly kind?: HostKind;
+  /** Packages that this machine needs beside those of every lab. */
+  readonly packages?: readonly string[];
   /** Runs once, before the first test. */
   readonly prepare: (lab: Lab) => Promise<T>;
 }
@@ -66,13 +70,13 @@ export function setStage<T>(options: StageOptions<T>): Proofs<T> {
 const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 
 async function make<T>(
-  { name, hosts, prepare }: StageOptions<T>,
+  { name, hosts, kind, packages = [], prepare }: StageOptions<T>,
   interrupted: () => void,
 ): Promise<Stage<T>> {
   for (const signal of SIGNALS) Deno.addSignalListener(signal, interrupted);
-  await ensurePackages();
+  await ensurePackages([...MACHINE_PACKAGES, ...packages]);
   await raiseInotifyLimit();
-  const lab = await makeLab(name, hosts);
+  const lab = await makeLab(name, hosts, kind);
   try {
     return { lab, value: await prepare(lab) };
   } catch (error) {
@@ -90,10 +94,10 @@ async function raiseInotifyLimit(): Promise<void> {
   await Deno.writeTextFile(INOTIFY_LIMIT, `${INOTIFY_WANTED}\n`);
 }
 
-async function makeLab(name: string, hosts: readonly HostOptions[]): Promise<Lab> {
+async function makeLab(name: string, hosts: readonly HostOptions[], kind?: HostKind): Promise<Lab> {
   if (KEEP && loadState(name) !== undefined) return openLab(name);
   await down(name);
-  return await up(name, hosts);
+  return await up(name, hosts, kind);
 }
 
 /** Prints what our units said lately on each running host to standard error. */
@@ -110,12 +114,14 @@ export interface MobulaOptions {
   /** The program on this machine. */
   readonly executable: string;
   readonly directory?: string;
+  /** Default: 5 minutes. */
+  readonly timeoutMs?: number;
 }
 
 /** Runs mobula on the deployer, where the lab's inventory lies; its outcome is returned whatever it is. */
 export async function mobula(
   lab: Lab,
-  { executable, directory = lab.directory }: MobulaOptions,
+  { executable, directory = lab.directory, timeoutMs = 300_000 }: MobulaOptions,
   verb: "push" | "verify" | "keys",
   ...args: readonly string[]
 ): Promise<CommandResult> {
@@ -123,7 +129,7 @@ export async function mobula(
   return await lab.deployer.exec([executable, verb, ...args, ...ssh], {
     cwd: directory,
     env: { PATH: Deno.env.get("PATH") ?? "", HOME: directory, NO_COLOR: "1" },
-    timeoutMs: 300_000,
+    timeoutMs,
   });
 }
 

@@ -1,14 +1,8 @@
 /** The network managers let go of the card, and of nothing else. */
 import { assertEquals } from "@std/assert";
+import { ifupdownEdits, releaseInterface } from "../../lib/render/ifupdown.ts";
 import { renderManagers } from "../../lib/render/managers.ts";
 import { baselineOf } from "../net/fixtures.ts";
-
-function interfacesFor(nic: string, interfaces: string): string | undefined {
-  const baseline = baselineOf("198.51.100.2", { interface: nic, managers: ["ifupdown"], interfaces });
-  const files = renderManagers(baseline, "auto");
-  assertEquals(files.map(({ path }) => path), ["/etc/network/interfaces"]);
-  return files[0]?.content;
-}
 
 const CASES: readonly [string, string, string][] = [
   [
@@ -58,10 +52,10 @@ const CASES: readonly [string, string, string][] = [
 ];
 
 for (const [what, before, after] of CASES) {
-  Deno.test(`renderManagers: ifupdown: ${what}`, () => {
-    const rendered = interfacesFor("eth0", before);
-    assertEquals(rendered, after);
-    assertEquals(interfacesFor("eth0", rendered ?? ""), after);
+  Deno.test(`releaseInterface: ${what}`, () => {
+    const edited = releaseInterface(before, "eth0");
+    assertEquals(edited, after);
+    assertEquals(releaseInterface(edited, "eth0"), after);
   });
 }
 
@@ -79,4 +73,12 @@ Deno.test("renderManagers: veth_fac0 is left to the admin unless the access is c
     renderManagers(baselineOf("198.51.100.2"), access).map(({ content }) => content).join("");
   assertEquals(text("auto").includes("Name=mo-dir-hs veth_enp1s0 veth_fac0\n"), true);
   assertEquals(text("none").includes("Name=mo-dir-hs veth_enp1s0\n"), true);
+});
+
+Deno.test("ifupdownEdits: the files of the baseline, where ifupdown is installed", () => {
+  const interfaces = { "/etc/network/interfaces.d/50-cloud-init": "", "/etc/network/interfaces": "" };
+  const paths = (managers: ("ifupdown" | "networkd")[]) =>
+    ifupdownEdits(baselineOf("198.51.100.2", { managers, interfaces })).map(({ path }) => path);
+  assertEquals(paths(["ifupdown"]), ["/etc/network/interfaces", "/etc/network/interfaces.d/50-cloud-init"]);
+  assertEquals(paths(["networkd"]), []);
 });

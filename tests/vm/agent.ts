@@ -4,7 +4,17 @@
  */
 import { type CommandResult, isAlive, type RunOptions, startTime } from "../lab/process.ts";
 import { pause, waitFor } from "../lab/wait.ts";
-import { AGENT_PORTS } from "./images.ts";
+
+/** Virtio-serial ports on which a machine runs commands, i.e. how many of them at the same time. */
+export const AGENT_PORTS = 6;
+
+/** What a command finds in its environment unless told. */
+export const MACHINE_ENVIRONMENT: Readonly<Record<string, string>> = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  HOME: "/root",
+  USER: "root",
+  LANG: "C.UTF-8",
+};
 
 /** A command for the agent. */
 export interface AgentCommand extends Pick<RunOptions, "stdin" | "inherit" | "timeoutMs"> {

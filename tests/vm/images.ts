@@ -14,10 +14,11 @@ import {
   type ImageVariant,
   type Suite,
 } from "../lab/images.ts";
-import { must } from "../lab/process.ts";
-
-/** Virtio-serial ports on which a machine runs commands, i.e. how many of them at the same time. */
-export const AGENT_PORTS = 6;
+import { type CommandResult, must } from "../lab/process.ts";
+import { waitFor } from "../lab/wait.ts";
+import { acceleration } from "./acceleration.ts";
+import { AGENT_PORTS, MACHINE_ENVIRONMENT, runOnMachine } from "./agent.ts";
+import { PROGRAM, qemuArguments, requireQemu } from "./qemu.ts";
 
 /** Counted up when disks must be made anew although nothing below has changed. */
 const RECIPE = 1;
@@ -103,14 +104,70 @@ umount "$root"
 rmdir "$root"
 `;
 
+/** Asked early, systemd cannot be asked yet. */
+const BOOTED_SCRIPT = `
+until state=$(systemctl is-system-running --wait) || [ "$state" = degraded ]; do sleep 1; done
+`;
+
+/** Whatever tells one host from another, or one boot from the next. */
+const TIDY_SCRIPT = `
+rm -f /etc/lab-host /etc/machine-id /var/lib/systemd/random-seed /var/lib/dbus/machine-id
+rm -rf /var/log/journal/* /var/lib/systemd/timers
+sync
+`;
+
+const FIRST_BOOT_DEADLINE_MS = 300_000;
+
+/** Boots the new disk once: what Debian makes at a first boot (compiled AppArmor profiles above all) is then there for every host. */
+async function bootOnce(directory: string): Promise<void> {
+  const image = { kernel: `${directory}/vmlinuz`, initrd: `${directory}/initrd` };
+  const disks = [`file=${directory}/disk.img,format=raw,cache=unsafe`];
+  const argv = qemuArguments(
+    { name: "image", directory, image: directory, disks },
+    await acceleration(image),
+  );
+  const machine = new Deno.Command("setpriv", {
+    args: ["--pdeathsig", "KILL", PROGRAM, ...argv],
+    stdin: "null",
+    stdout: "null",
+    stderr: "inherit",
+  }).spawn();
+  let ended = false;
+  machine.status.then(() => ended = true);
+  const options = { deadlineMs: FIRST_BOOT_DEADLINE_MS };
+  try {
+    await waitFor("QEMU", () => ended || Deno.statSync(`${directory}/agent.0.sock`), options);
+    await onImage(directory, BOOTED_SCRIPT);
+    await onImage(directory, TIDY_SCRIPT);
+    await onImage(directory, "systemctl poweroff");
+    await waitFor("the image to be off", () => ended, options);
+  } catch (error) {
+    console.error(await Deno.readTextFile(`${directory}/console.log`).catch(() => "(no console)"));
+    throw error;
+  } finally {
+    if (!ended) machine.kill("SIGKILL");
+    await machine.status;
+  }
+  for (const { name } of Deno.readDirSync(directory)) {
+    if (/\.(sock|log|lock)$/.test(name)) await Deno.remove(`${directory}/${name}`);
+  }
+}
+
+function onImage(directory: string, script: string): Promise<CommandResult> {
+  const argv = ["sh", "-c", script];
+  return runOnMachine(directory, { argv, env: MACHINE_ENVIRONMENT, timeoutMs: FIRST_BOOT_DEADLINE_MS });
+}
+
 /** Makes the disk of this image, or finds it in the cache; its one layer is the directory of the disk. */
 export async function ensureDisk(suite: Suite, kind: ImageKind): Promise<Image> {
+  await requireQemu();
   const image = await ensureImage(suite, kind, await variant(suite));
-  const key = await hash(JSON.stringify([RECIPE, image.layers, DISK_SCRIPT]));
+  const key = await hash(JSON.stringify([RECIPE, image.layers, DISK_SCRIPT, TIDY_SCRIPT]));
   const path = await ensureEntry(`disk-${kind}-${suite}-${key}`, async (directory) => {
     const script = ["sh", "-eu", "-c", DISK_SCRIPT, "sh", image.layers.join(":")];
     const places = [`${directory}/root`, `${directory}/disk.img`];
     await must(["unshare", "--mount", "--propagation", "private", ...script, ...places]);
+    await bootOnce(directory);
   });
   return { ...image, layers: [path] };
 }

@@ -19,26 +19,22 @@ import type { LabHost, LabState } from "../lab/state.ts";
 import { BRIDGE, inNamespace, ipBatch } from "../lab/underlay.ts";
 import { waitFor } from "../lab/wait.ts";
 import { acceleration } from "./acceleration.ts";
-import { agentArgv, runOnMachine } from "./agent.ts";
-import { AGENT_PORTS, ensureDisk } from "./images.ts";
+import { agentArgv, MACHINE_ENVIRONMENT, runOnMachine } from "./agent.ts";
+import { ensureDisk } from "./images.ts";
+import {
+  type Machine,
+  NIC_DEVICE,
+  NIC_SLOT,
+  nicProperties,
+  PROGRAM,
+  qemuArguments,
+  qmpSocket,
+} from "./qemu.ts";
 import { qmp } from "./qmp.ts";
-
-/** What this machine needs beside the lab's own packages. */
-export const VM_PACKAGES: readonly string[] = ["qemu-system-x86", "qemu-utils"];
-
-const PROGRAM = "qemu-system-x86_64";
-const MEMORY_MB = 768;
-
-/** Names of the machine's NIC and of its far end, for `device_del` and `device_add`. */
-export const NIC_DEVICE = "nic";
-const NIC_NETDEV = "net";
 
 /** The driver for virtual machines. */
 export const machineDriver: HostDriver = {
-  ensureImage: async (suite, kind) => {
-    await requireQemu();
-    return await ensureDisk(suite, kind);
-  },
+  ensureImage: ensureDisk,
   nicPattern: "en*",
   bootDeadlineMs: 300_000,
   create,
@@ -48,16 +44,6 @@ export const machineDriver: HostDriver = {
   cut,
   bootMark,
 };
-
-/** Says which package brings what is missing. */
-async function requireQemu(): Promise<void> {
-  for (const [program, name] of [[PROGRAM, "qemu-system-x86"], ["qemu-img", "qemu-utils"]]) {
-    if ((await run(["sh", "-c", 'command -v "$1"', "sh", program ?? ""])).code === 0) continue;
-    throw new Error(
-      `Cannot make virtual machines: no ${program}; expected the package ${name}, install it with "apt-get install ${name}"`,
-    );
-  }
-}
 
 /** The throw-away disk over the image's one, and the archive that makes this host of it at its first start. */
 async function create(host: LabHost, files: Readonly<Record<string, string>>): Promise<void> {
@@ -92,10 +78,19 @@ async function startMachine(state: LabState, host: LabHost): Promise<ProcessReco
   const { directory } = host;
   const image = imageOf(host);
   const accel = await acceleration({ kernel: `${image}/vmlinuz`, initrd: `${image}/initrd` });
-  const argv = inNamespace(state.namespace, [PROGRAM, ...machineArguments(host, accel)]);
+  const argv = inNamespace(state.namespace, [PROGRAM, ...qemuArguments(machineOf(host), accel)]);
   const process = await start(argv, { cgroup: host.cgroup, log: `${directory}/qemu.log` });
   await waitFor(`${PROGRAM} of ${host.name}`, () => answers(host, process), { intervalMs: 50 });
   return process;
+}
+
+function machineOf(host: LabHost): Machine {
+  const { name, directory } = host;
+  const disks = [
+    `file=${directory}/disk.qcow2,format=qcow2`,
+    `file=${directory}/host.tar,format=raw,readonly=on`,
+  ];
+  return { name, directory, image: imageOf(host), disks, nic: { tap: tapName(host), mac: nicMac(host) } };
 }
 
 async function answers(host: LabHost, process: ProcessRecord): Promise<boolean> {
@@ -104,50 +99,6 @@ async function answers(host: LabHost, process: ProcessRecord): Promise<boolean> 
     throw new Error(`${PROGRAM} has ended: ${said}`);
   }
   return await orderMachine(host, "query-status").then(() => true);
-}
-
-function machineArguments(host: LabHost, accel: "kvm" | "tcg"): string[] {
-  const { directory } = host;
-  const image = imageOf(host);
-  const disk = (id: string, file: string, options: string) => [
-    ...["-drive", `id=${id},if=none,file=${file},${options}`],
-    ...["-device", `virtio-blk-pci,drive=${id}`],
-  ];
-  return [
-    ...["-name", host.name, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc"],
-    ...["-accel", accel === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=256"],
-    ...["-cpu", accel === "kvm" ? "host" : "max", "-smp", "1", "-m", String(MEMORY_MB)],
-    ...["-kernel", `${image}/vmlinuz`, "-initrd", `${image}/initrd`, "-append", KERNEL_ARGUMENTS],
-    ...["-netdev", `tap,id=${NIC_NETDEV},ifname=${tapName(host)},script=no,downscript=no`],
-    ...["-device", nicArguments(host)],
-    ...disk("disk", `${directory}/disk.qcow2`, "format=qcow2"),
-    ...disk("host", `${directory}/host.tar`, "format=raw,readonly=on"),
-    ...["-device", "virtio-rng-pci", "-device", `virtio-serial-pci,max_ports=${AGENT_PORTS + 2}`],
-    ...serialPort("boot", `file,path=${directory}/boot.log,append=on`),
-    ...Array.from(
-      { length: AGENT_PORTS },
-      (_, index) =>
-        serialPort(String(index), `socket,path=${directory}/agent.${index}.sock,server=on,wait=off`),
-    ).flat(),
-    ...["-chardev", `file,id=console,path=${directory}/console.log,append=on`, "-serial", "chardev:console"],
-    ...["-qmp", `unix:${qmpSocket(host)},server=on,wait=off`],
-  ];
-}
-
-/** Emulated machines gain most by the first; the others keep the boot short and quiet. */
-const KERNEL_ARGUMENTS = "mitigations=off root=/dev/vda rw console=ttyS0 quiet systemd.show_status=auto";
-
-/** Slot 3 makes the NIC `ens3`. */
-function nicArguments(host: LabHost): string {
-  return `virtio-net-pci,id=${NIC_DEVICE},netdev=${NIC_NETDEV},mac=${nicMac(host)},romfile=,addr=0x3`;
-}
-
-function serialPort(name: string, backend: string): string[] {
-  const [type, ...options] = backend.split(",");
-  return [
-    ...["-chardev", [type, `id=port-${name}`, ...options].join(",")],
-    ...["-device", `virtserialport,chardev=port-${name},name=lab.${name}`],
-  ];
 }
 
 /** The NIC's permanent address. */
@@ -165,13 +116,9 @@ async function plugTap(state: LabState, host: LabHost): Promise<void> {
   await ipBatch(state.namespace, [`link set ${tapName(host)} master ${BRIDGE} up`]);
 }
 
-function qmpSocket(host: LabHost): string {
-  return `${host.directory}/qmp.sock`;
-}
-
 /** Gives the machine's QEMU an order. */
 export function orderMachine(host: LabHost, command: string, args?: Readonly<Record<string, unknown>>) {
-  return qmp(qmpSocket(host), command, args);
+  return qmp(qmpSocket(host.directory), command, args);
 }
 
 /** Pulls the NIC out of the running machine, and waits until the guest has let go of it. */
@@ -184,23 +131,9 @@ export async function unplugNic(host: LabHost): Promise<void> {
 }
 
 /** Plugs the NIC in again, into this slot; another slot gives it another name. */
-export async function plugNic(host: LabHost, slot = 3): Promise<void> {
-  await orderMachine(host, "device_add", {
-    driver: "virtio-net-pci",
-    id: NIC_DEVICE,
-    netdev: NIC_NETDEV,
-    mac: nicMac(host),
-    romfile: "",
-    addr: `0x${slot.toString(16)}`,
-  });
+export async function plugNic(host: LabHost, slot = NIC_SLOT): Promise<void> {
+  await orderMachine(host, "device_add", nicProperties(nicMac(host), slot));
 }
-
-const ENVIRONMENT = {
-  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-  HOME: "/root",
-  USER: "root",
-  LANG: "C.UTF-8",
-};
 
 async function exec(
   host: LabHost,
@@ -213,7 +146,7 @@ async function exec(
   const full = namespace === undefined ? inDirectory : inNamespace(namespace, inDirectory);
   return await runOnMachine(host.directory, {
     argv: full,
-    env: { ...ENVIRONMENT, TERM: Deno.env.get("TERM") ?? "dumb", ...env },
+    env: { ...MACHINE_ENVIRONMENT, TERM: Deno.env.get("TERM") ?? "dumb", ...env },
     stdin,
     inherit,
     timeoutMs,
@@ -229,7 +162,7 @@ function requireRunning(host: LabHost): void {
 function enterNetwork(host: LabHost, namespace: string | undefined, argv: readonly string[]): string[] {
   requireRunning(host);
   const full = namespace === undefined ? argv : inNamespace(namespace, argv);
-  return agentArgv(host.directory, ENVIRONMENT, full);
+  return agentArgv(host.directory, MACHINE_ENVIRONMENT, full);
 }
 
 async function cut(state: LabState, host: LabHost): Promise<void> {
