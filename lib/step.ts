@@ -14,6 +14,8 @@ export interface Step {
   readonly stdin?: string;
   /** Never show `stdin`, not even in verbose output. */
   readonly secret?: boolean;
+  /** What the network's users feel of it; missing where they feel nothing. */
+  readonly effect?: string;
   /** The command that takes the step back. */
   readonly undo?: readonly string[];
 }
@@ -39,6 +41,8 @@ export interface Runner {
   run(step: Step): Promise<Output>;
   /** The file's text, or undefined where there is none. */
   readFile(path: string): Promise<string | undefined>;
+  /** The texts of many files in one go, undefined where there is none. */
+  readFiles(paths: readonly string[]): Promise<ReadonlyMap<string, string | undefined>>;
   /** Writes whole or not at all (new file, then rename), the mode set before the content; makes missing folders. */
   writeFile(file: WantedFile): Promise<void>;
 }

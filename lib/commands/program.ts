@@ -18,11 +18,12 @@ Examples:
   mobula push                      install or update all hosts of ./hosts.yml
   mobula push fleet/hosts.yml --limit web1,256
                                    only these hosts, by name, id or address
+  mobula plan                      what would a push change?
   mobula verify                    does every host reach every other one?
   mobula keys generate             a key pair for an admin's WireGuard client
 
 Exit codes: 0 done, 1 some hosts failed, 2 wrong usage or configuration, 3 no host could be reached,
-70 a defect of mobula, 130 interrupted. See "mobula help <verb>" for the options of a verb.`;
+4 changes wait (plan), 70 a defect of mobula, 130 interrupted. See "mobula help <verb>" for the options of a verb.`;
 
 /** Builds the whole command line. */
 export function buildProgram(): Program {
@@ -36,6 +37,7 @@ export function buildProgram(): Program {
     .showSuggestionAfterError(true)
     .exitOverride();
   addPush(program, () => interrupt, done);
+  addPlan(program, () => interrupt, done);
   addInstall(program, done);
   addKeys(program, done);
   addVerify(program, () => interrupt, done);
@@ -69,6 +71,7 @@ function addPush(program: Command, signal: () => AbortSignal, done: Done): void 
       "install again on every host and reboot; repairs an interrupted installation",
       false,
     )
+    .option("--dry-run", "show what it would do and change nothing, like mobula plan", false)
     .addOption(sshConfigOption())
     .addOption(acceptOption())
     .addOption(new Option("--executable <file>", "put this file on the hosts").hideHelp())
@@ -83,8 +86,33 @@ function addPush(program: Command, signal: () => AbortSignal, done: Done): void 
       ]),
     )
     .action(async (hostsPath, options) => {
-      const { pushCommand } = await import("./push.ts");
-      done(await pushCommand({ hostsPath, signal: signal(), ...options }));
+      const { dryRun, ...push } = options;
+      const command = dryRun
+        ? (await import("./plan.ts")).planCommand
+        : (await import("./push.ts")).pushCommand;
+      done(await command({ hostsPath, signal: signal(), ...push }));
+    });
+}
+
+function addPlan(program: Command, signal: () => AbortSignal, done: Done): void {
+  program.command("plan")
+    .description("show what a push would do, compared with what is live; changes nothing")
+    .argument("[hosts.yml]", "the list of hosts", DEFAULT_HOSTS)
+    .addOption(limitOption())
+    .addOption(parallelOption())
+    .addOption(sshConfigOption())
+    .addOption(acceptOption())
+    .addOption(verboseOption())
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      `${
+        examples(["mobula plan", "mobula plan --limit web1"])
+      }\n\nExit codes: 0 nothing to do, 4 changes wait.`,
+    )
+    .action(async (hostsPath, options) => {
+      const { planCommand } = await import("./plan.ts");
+      done(await planCommand({ hostsPath, signal: signal(), ...options }));
     });
 }
 

@@ -4,6 +4,7 @@
  */
 import { HostError, TransportError } from "../errors.ts";
 import type { StatusResult } from "../host/protocol.ts";
+import { preview } from "../host/preview.ts";
 import { hostConfigFor } from "../host_config.ts";
 import { sendExecutable } from "./copy.ts";
 import { callHost } from "./host_call.ts";
@@ -27,6 +28,24 @@ export interface Phase {
   readonly after?: (push: PushRun) => Promise<void> | void;
 }
 
+const LOAD: Phase = { name: "load", title: "load configuration", before: loadRun };
+const CONNECT: Phase = { name: "connect", title: "connect", host: connect };
+const LOOK: Phase = {
+  name: "look",
+  title: "look at host",
+  host: async (host) => void (host.facts = await look(nameOf(host), host.ssh)),
+};
+const PREFLIGHT: Phase = { name: "preflight", title: "check host", after: judgeAll };
+
+/** What a push begins with, and then only a look at what it would do: nothing is changed. */
+export const PLAN_PHASES: readonly Phase[] = [
+  LOAD,
+  CONNECT,
+  LOOK,
+  PREFLIGHT,
+  { name: "plan", title: "compare with what is live", before: settleUnchanged, host: previewHost },
+];
+
 /** Milliseconds. */
 const CONNECT_PATIENCE = 4_000;
 const ACTIVATE_PATIENCE = 300_000;
@@ -35,14 +54,10 @@ const VERIFY_PATIENCE = 60_000;
 
 /** All phases of a push. */
 export const PHASES: readonly Phase[] = [
-  { name: "load", title: "load configuration", before: loadRun },
-  { name: "connect", title: "connect", host: connect },
-  {
-    name: "look",
-    title: "look at host",
-    host: async (host) => void (host.facts = await look(nameOf(host), host.ssh)),
-  },
-  { name: "preflight", title: "check host", after: judgeAll },
+  LOAD,
+  CONNECT,
+  LOOK,
+  PREFLIGHT,
   { name: "copy", title: "copy executable", host: copy },
   { name: "prepare", title: "prepare packages and keys", host: prepare, after: settleFleet },
   { name: "stage", title: "stage configuration", host: stage },
@@ -161,6 +176,23 @@ async function settleFleet(push: PushRun): Promise<void> {
   push.underlayMtu = push.fleet.underlayMtu ?? (mtus.length > 0 ? Math.min(...mtus) : 1500);
 }
 
+/** For a plan: the keys that the hosts have, a word in place of those that are still to be made, and the MTUs as looked at. */
+function settleUnchanged(push: PushRun): void {
+  const known = push.pubkeys;
+  push.pubkeys = new Map(
+    push.fleet.hosts.map((
+      { address, hostname },
+    ) => [address, known.get(address) ?? { publicKey: `(new key of ${hostname})` }]),
+  );
+  const mtus = alive(push).flatMap(({ facts }) => facts?.externalMtu ?? []);
+  push.underlayMtu = push.fleet.underlayMtu ?? (mtus.length > 0 ? Math.min(...mtus) : 1500);
+}
+
+async function previewHost(run: HostRun, push: PushRun): Promise<void> {
+  const config = hostConfigFor(push.fleet, run.host.id, push.pubkeys, push.underlayMtu!);
+  run.preview = await preview(run.ssh, config, run.facts?.sshPort ?? 22);
+}
+
 async function stage(run: HostRun, push: PushRun): Promise<void> {
   const config = hostConfigFor(push.fleet, run.host.id, push.pubkeys, push.underlayMtu!);
   run.staged = await callHost(run.ssh, "stage", { config }, steps(run, push));
@@ -199,7 +231,7 @@ interface Effort {
   last?: TransportError;
 }
 
-const FIRST_TRY = 3_000;
+const FIRST_TRY = 1_000;
 const LAST_TRY = 30_000;
 
 /** The host's status; undefined when the connection was lost, which is made anew the next time. */

@@ -2,7 +2,7 @@
  * Runs the phases over the fleet: all hosts in parallel inside a phase, a barrier between phases, and whoever fails drops out.
  * Effects: those of the phases, and a temporary folder.
  */
-import { ConfigError, EXIT, HostError, TransportError, UsageError } from "../errors.ts";
+import { CommandError, ConfigError, EXIT, HostError, TransportError, UsageError } from "../errors.ts";
 import type { Progress } from "../ui/progress.ts";
 import { inParallel } from "./parallel.ts";
 import { dropOut, type Phase, PHASES } from "./phases.ts";
@@ -24,13 +24,17 @@ export class Interrupted extends Error {
 }
 
 /** Pushes; throws only what concerns the whole push (configuration, usage, a defect). */
-export async function push(options: PushOptions, progress: Progress): Promise<PushResult> {
+export async function push(
+  options: PushOptions,
+  progress: Progress,
+  phases: readonly Phase[] = PHASES,
+): Promise<PushResult> {
   const directory = await makeControlDirectory();
   const run: PushRun = {
     options,
     progress,
     directory,
-    phase: PHASES[0]!,
+    phase: phases[0]!,
     fleet: { hosts: [], extraHosts: [], extraWires: [], keepKeys: false },
     pubkeys: new Map(),
     hosts: [],
@@ -39,7 +43,7 @@ export async function push(options: PushOptions, progress: Progress): Promise<Pu
   const stop = () => void closeAll();
   options.signal?.addEventListener("abort", stop);
   try {
-    const seconds = await runPhases(PHASES, run);
+    const seconds = await runPhases(phases, run);
     return { push: run, seconds, exitCode: exitCodeOf(run) };
   } finally {
     options.signal?.removeEventListener("abort", stop);
@@ -91,7 +95,7 @@ async function runHost(phase: Phase, run: HostRun, push: PushRun): Promise<void>
 
 /** What can go wrong with one host; anything else is a defect and ends the push. */
 function isExpected(error: unknown): error is Error {
-  return error instanceof HostError || error instanceof TransportError;
+  return error instanceof HostError || error instanceof TransportError || error instanceof CommandError;
 }
 
 function exitCodeOf(run: PushRun): number {

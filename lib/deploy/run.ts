@@ -3,6 +3,7 @@
  */
 import type { HostFacts } from "../facts.ts";
 import type { Fleet, Host } from "../fleet.ts";
+import type { HostPreview } from "../host/preview.ts";
 import type { ActivateResult, PrepareResult, StageResult } from "../host/protocol.ts";
 import type { PhaseTitle, Progress } from "../ui/progress.ts";
 import type { HostPublicKey } from "../config/pubkeys.ts";
@@ -49,6 +50,7 @@ export interface HostRun {
   staged?: StageResult;
   activated?: ActivateResult;
   rebooted?: boolean;
+  preview?: HostPreview;
 }
 
 /** One push. Everything that is optional is missing until its phase has run. */

@@ -5,6 +5,7 @@
 import { HostError, TransportError } from "../errors.ts";
 import type { SshTarget } from "../fleet.ts";
 import type { Output, Runner, Step, WantedFile } from "../step.ts";
+import { readFilesByScript } from "../host/read_files.ts";
 import { pumpLines } from "./lines.ts";
 import { shellQuote } from "./quote.ts";
 import { classifySshFailure, lostConnection } from "./ssh_errors.ts";
@@ -161,6 +162,11 @@ export class SshRunner implements Runner {
     if (code === NO_FILE) return undefined;
     if (code !== 0) throw new HostError(`${this.#name}: Cannot read ${path}: ${stderr.trim()}`);
     return stdout;
+  }
+
+  /** Reads many files of the host in one round trip. */
+  readFiles(paths: readonly string[]): Promise<ReadonlyMap<string, string | undefined>> {
+    return readFilesByScript(this, paths);
   }
 
   /** Writes a file of the host whole or not at all, or removes it. */

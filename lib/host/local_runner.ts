@@ -34,6 +34,10 @@ export class LocalRunner implements Runner {
     }
   }
 
+  async readFiles(paths: readonly string[]): Promise<ReadonlyMap<string, string | undefined>> {
+    return new Map(await Promise.all(paths.map(async (path) => [path, await this.readFile(path)] as const)));
+  }
+
   async writeFile({ path, content, mode = 0o644 }: WantedFile): Promise<void> {
     if (content === undefined) {
       await Deno.remove(path).catch(ignoreMissing);

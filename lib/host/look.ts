@@ -16,22 +16,26 @@ import { runStep } from "./run_steps.ts";
 export async function lookAtHost(runner: Runner, input: HostInput): Promise<SeenHost> {
   const { sysctls, units } = wantedNetwork(input);
   const script = lookScript(sysctls, units);
-  const [output, files, pending, enabled] = await Promise.all([
+  const paths = [
+    ...[...renderFiles(input), ...ifupdownEdits(input.baseline)].map(({ path }) => path),
+    ...ALL_RELOADS.map(pendingFile),
+    ENABLED_LINK,
+  ];
+  const [output, files] = await Promise.all([
     runStep(runner, { title: "look at the network", argv: ["sh", "-s"], stdin: script }),
-    readAll(runner, [...renderFiles(input), ...ifupdownEdits(input.baseline)].map(({ path }) => path)),
-    readAll(runner, ALL_RELOADS.map((name) => `${PENDING_DIR}/${name}`)),
-    runner.readFile(`/etc/systemd/system/multi-user.target.wants/${MAIN_UNIT}`),
+    runner.readFiles(paths),
   ]);
   return {
     network: parseSeen(output, units),
     files,
-    pending: new Set(
-      ALL_RELOADS.filter((name: Reload) => pending.get(`${PENDING_DIR}/${name}`) !== undefined),
-    ),
-    enabled: enabled !== undefined,
+    pending: new Set(ALL_RELOADS.filter((name) => files.get(pendingFile(name)) !== undefined)),
+    enabled: files.get(ENABLED_LINK) !== undefined,
   };
 }
 
-async function readAll(runner: Runner, paths: readonly string[]): Promise<Map<string, string | undefined>> {
-  return new Map(await Promise.all(paths.map(async (path) => [path, await runner.readFile(path)] as const)));
+/** What `systemctl enable` makes. */
+const ENABLED_LINK = `/etc/systemd/system/multi-user.target.wants/${MAIN_UNIT}`;
+
+function pendingFile(name: Reload): string {
+  return `${PENDING_DIR}/${name}`;
 }

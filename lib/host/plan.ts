@@ -49,7 +49,11 @@ const RELOADS = {
   "dnsmasq-settings": {
     concerns: (path: string) => path === `${ETC_DIR}/dnsmasq.conf`,
     when: "after",
-    step: { title: "restart dnsmasq", argv: ["systemctl", "restart", "mobula-dnsmasq.service"] },
+    step: {
+      title: "restart dnsmasq",
+      argv: ["systemctl", "restart", "mobula-dnsmasq.service"],
+      effect: "names at this gateway, under 1 s",
+    },
   },
   networkd: {
     concerns: (path: string) => path.startsWith("/etc/systemd/network"),

@@ -2,7 +2,7 @@
  * Prepares a host for a generation: packages, what the kernel can do, the baseline, the WireGuard key. Changes the host, but
  * nothing of its network.
  */
-import { findDistro } from "../distro/table.ts";
+import { type Distro, findDistro } from "../distro/table.ts";
 import {
   installStep,
   maskSteps,
@@ -114,7 +114,7 @@ async function probeKernel(runner: Runner): Promise<Capabilities> {
 }
 
 /** The baseline is written once, before the first change; afterwards the interface is not where it was. */
-async function readBaseline(runner: Runner, sshPort: number): Promise<Baseline> {
+export async function readBaseline(runner: Runner, sshPort: number): Promise<Baseline> {
   const known = await readJson<Baseline>(runner, BASELINE_FILE);
   if (known) return { ...known, sshPort };
   const output = await runStep(runner, {
@@ -132,8 +132,10 @@ async function repairPackages({ runner, report }: Context): Promise<void> {
   if ((await runner.run(configure)).code !== 0) await runSteps(runner, [complete], report);
 }
 
-async function installPackages(
-  { runner, report }: Context,
+/** The packages that the host lacks for what its kernel can do. */
+export async function packagesToInstall(
+  runner: Pick<Runner, "run">,
+  distro: Distro,
   capabilities: Capabilities,
 ): Promise<readonly string[]> {
   const script = `for name; do command -v "$name"; done; exit 0`;
@@ -142,11 +144,16 @@ async function installPackages(
     argv: ["sh", "-c", script, "sh", ...PROVING_COMMANDS],
   });
   const commands = new Set(found.split("\n").map((path) => path.slice(path.lastIndexOf("/") + 1)));
+  const wireguardInUserspace = capabilities.wireguard === "userspace";
+  return missingPackages(distro, { commands, wireguardInUserspace });
+}
+
+async function installPackages(
+  { runner, report }: Context,
+  capabilities: Capabilities,
+): Promise<readonly string[]> {
   const distro = await hostDistro(runner);
-  const packages = missingPackages(distro, {
-    commands,
-    wireguardInUserspace: capabilities.wireguard === "userspace",
-  });
+  const packages = await packagesToInstall(runner, distro, capabilities);
   if (packages.length === 0) return [];
   if (packages.includes(distro.packages.openvswitch)) await runSteps(runner, maskSteps(distro), report);
   await refreshPackages({ runner, report }, distro, packages);
@@ -175,7 +182,8 @@ async function refreshPackages(
   }
 }
 
-async function hostDistro(runner: Runner) {
+/** The row of the host's distribution; HostError where there is none. */
+export async function hostDistro(runner: Runner) {
   const text = await runner.readFile("/etc/os-release") ?? await runner.readFile("/usr/lib/os-release") ?? "";
   const value = (key: string) => new RegExp(`^${key}=["']?(.*?)["']?$`, "m").exec(text)?.[1] ?? "";
   const answer = findDistro(

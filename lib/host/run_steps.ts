@@ -16,7 +16,7 @@ export async function runSteps(runner: Runner, steps: readonly Step[], report: R
 }
 
 /** Runs one command; throws CommandError unless it ends with 0. */
-export async function runStep(runner: Runner, step: Step): Promise<string> {
+export async function runStep(runner: Pick<Runner, "run">, step: Step): Promise<string> {
   const { code, stdout, stderr } = await runner.run(step).catch(notStarted);
   if (code !== 0) throw new CommandError(step.title, step.argv, code, stderr || stdout);
   return stdout;

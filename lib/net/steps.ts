@@ -142,7 +142,18 @@ function nicSteps({ wanted, found }: Nic): Step[] {
   if (found.scope === wanted.scope) return rename;
   return [
     ...rename,
-    ip("root", `move ${wanted.name} into the gateway`, "link", "set", wanted.name, "netns", wanted.scope),
+    {
+      ...ip(
+        "root",
+        `move ${wanted.name} into the gateway`,
+        "link",
+        "set",
+        wanted.name,
+        "netns",
+        wanted.scope,
+      ),
+      effect: "the host's network, about 2 s",
+    },
   ];
 }
 

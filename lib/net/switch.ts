@@ -24,6 +24,7 @@ export function switchSteps(wanted: Switch, seen: Seen["switch"]): Step[] {
   return [{
     title: titles.size > 4 ? `configure the switch: ${titles.size} changes` : [...titles].join(", "),
     argv: ["ovs-vsctl", `--db=${SWITCH_DB}`, "--timeout=20", ...argv],
+    effect: "the access network of these ports, until the tree has settled",
   }];
 }
 

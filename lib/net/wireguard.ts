@@ -25,6 +25,7 @@ export function wireguardSteps(wanted: Wireguard, seen: Seen["wireguard"]): Step
       title: `remove ${gone.length} WireGuard peer${gone.length === 1 ? "" : "s"}`,
       argv: ["wg", "set", LINK.wireguard, ...gone.flatMap((key) => ["peer", key, "remove"])],
       namespace: "mobula" as const,
+      effect: "these peers, for good",
     }]),
     ...(changed.length === 0 ? [] : [{
       title: `set WireGuard peer${changed.length === 1 ? "" : "s"} ${
@@ -33,6 +34,7 @@ export function wireguardSteps(wanted: Wireguard, seen: Seen["wireguard"]): Step
       argv: ["wg", "addconf", LINK.wireguard, "/dev/stdin"],
       stdin: renderPeers(changed),
       namespace: "mobula" as const,
+      effect: "these peers, one handshake",
     }]),
   ];
 }
@@ -47,6 +49,7 @@ function deviceSteps(wanted: Wireguard, seen: Seen["wireguard"]): Step[] {
     title: `set WireGuard ${settings.filter((_, index) => index % 2 === 0).join(" and ")}`,
     argv: ["wg", "set", LINK.wireguard, ...settings],
     namespace: "mobula",
+    effect: "all peers, one handshake",
   }];
 }
 

@@ -87,7 +87,7 @@ Deno.test("maskSteps: all units of Open vSwitch, and the way back", () => {
 });
 
 Deno.test("repairSteps: what was half installed is configured, the user's files stay as they are", () => {
-  const [configure, complete] = repairSteps(debian);
+  const [configure, complete] = repairSteps(distro("debian", "12"));
   assertMatch(
     configure.argv.join(" "),
     /DEBIAN_FRONTEND=noninteractive .*dpkg .*--force-confold --configure -a$/,

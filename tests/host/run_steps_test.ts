@@ -17,6 +17,9 @@ class RecordingRunner implements Runner {
   readFile(): Promise<string | undefined> {
     return Promise.reject(new Error("steps read no file"));
   }
+  readFiles(): Promise<ReadonlyMap<string, string | undefined>> {
+    return Promise.reject(new Error("steps read no file"));
+  }
   writeFile(): Promise<void> {
     return Promise.reject(new Error("steps write no file"));
   }

@@ -3,6 +3,7 @@
  * processes; everything is gone when that process ends, at the latest with this one. Needs root.
  */
 import { enterNamespace, LocalRunner } from "../../lib/host/local_runner.ts";
+import { readFilesByScript } from "../../lib/host/read_files.ts";
 import { runStep } from "../../lib/host/run_steps.ts";
 import type { Output, Runner, Step, WantedFile } from "../../lib/step.ts";
 
@@ -43,6 +44,10 @@ export class World implements Runner {
   async readFile(path: string): Promise<string | undefined> {
     const { code, stdout } = await this.run({ title: `read ${path}`, argv: ["cat", path] });
     return code === 0 ? stdout : undefined;
+  }
+
+  readFiles(paths: readonly string[]): Promise<ReadonlyMap<string, string | undefined>> {
+    return readFilesByScript(this, paths);
   }
 
   async writeFile({ path, content = "", mode = 0o644 }: WantedFile): Promise<void> {

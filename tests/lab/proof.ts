@@ -39,13 +39,15 @@ export interface StageOptions<T> {
 /** Sets the stage for the tests of a file; whatever happens to them, the lab is removed after the last one. */
 export function setStage<T>(options: StageOptions<T>): Proofs<T> {
   let made: Promise<Stage<T>> | undefined;
-  const interrupted = () => void down(options.name).finally(() => Deno.exit(130));
-  const stage = () => made ??= make(options, interrupted);
+  let guard: Guard | undefined;
+  const stage = () => {
+    if (!KEEP) guard ??= startGuard(options.name);
+    return made ??= make(options);
+  };
   Deno.test.afterAll(async () => {
-    if (made === undefined) return;
-    for (const signal of SIGNALS) Deno.removeSignalListener(signal, interrupted);
-    await made.catch(() => {});
-    if (!KEEP) await down(options.name);
+    await made?.catch(() => {});
+    if (made !== undefined && !KEEP) await down(options.name);
+    await guard?.dismiss();
   });
   const proof: Proofs<T>["proof"] = (name, check) => {
     // The lab's processes, and what a test has going on beside the others, outlive a single test.
@@ -67,13 +69,35 @@ export function setStage<T>(options: StageOptions<T>): Proofs<T> {
   return { stage, proof };
 }
 
-const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+/** A process that removes the lab when this one ends without having done so. */
+interface Guard {
+  readonly dismiss: () => Promise<void>;
+}
+
+/** Its standard input ends with us, however we end: Ctrl-C ends a test run before anything in it could clean up. */
+const GUARD = 'read -r word; [ "$word" = dismissed ] || exec "$@"';
+
+function startGuard(name: string): Guard {
+  const script = new URL("../../scripts/lab.ts", import.meta.url).pathname;
+  const remove = [Deno.execPath(), "run", "-A", script, "down", name];
+  const child = new Deno.Command("setsid", {
+    args: ["sh", "-c", GUARD, "sh", ...remove],
+    stdin: "piped",
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
+  const dismiss = async () => {
+    const writer = child.stdin.getWriter();
+    await writer.write(new TextEncoder().encode("dismissed\n"));
+    await writer.close();
+    await child.status;
+  };
+  return { dismiss };
+}
 
 async function make<T>(
   { name, hosts, kind, packages = [], prepare }: StageOptions<T>,
-  interrupted: () => void,
 ): Promise<Stage<T>> {
-  for (const signal of SIGNALS) Deno.addSignalListener(signal, interrupted);
   await ensurePackages([...MACHINE_PACKAGES, ...packages]);
   await raiseInotifyLimit();
   const lab = await makeLab(name, hosts, kind);

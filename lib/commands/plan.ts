@@ -1,0 +1,26 @@
+/**
+ * `mobula plan` and `push --dry-run`: what a push would do, compared with what is live. Effects: reads the hosts through SSH, changes
+ * nothing; writes to standard output.
+ */
+import { PLAN_PHASES } from "../deploy/phases.ts";
+import { push, type PushResult } from "../deploy/push.ts";
+import type { PushOptions } from "../deploy/run.ts";
+import { EXIT } from "../errors.ts";
+import { isEmpty, planJson, renderPlan } from "../ui/plan.ts";
+import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
+
+type PlanOptions = Omit<PushOptions, "reboot" | "keepKeys" | "reinstall"> & OutputOptions;
+
+/** Shows the plan; gives the exit code. */
+export async function planCommand(options: PlanOptions): Promise<number> {
+  const full = { ...options, reboot: false, keepKeys: true, reinstall: false };
+  const result = await push(full, progressFor(options), PLAN_PHASES);
+  const exitCode = exitCodeOf(result);
+  writeLine(options.json ? JSON.stringify(planJson(result, exitCode), null, 2) : renderPlan(result));
+  return exitCode;
+}
+
+function exitCodeOf({ push, exitCode }: PushResult): number {
+  if (exitCode !== EXIT.ok) return exitCode;
+  return push.hosts.every(({ preview }) => preview && isEmpty(preview)) ? EXIT.ok : EXIT.changes;
+}

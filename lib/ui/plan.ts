@@ -1,0 +1,102 @@
+/**
+ * What a push would do, for people and for programs. Pure.
+ */
+import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
+import { createTwoFilesPatch } from "diff";
+import type { PushResult } from "../deploy/push.ts";
+import type { HostRun } from "../deploy/run.ts";
+import type { FileChange, HostPreview } from "../host/preview.ts";
+import type { Step } from "../step.ts";
+import { withoutHost } from "./progress.ts";
+
+/** Whether nothing is to be done on the host. */
+export function isEmpty({ packages, files, steps }: HostPreview): boolean {
+  return packages.length === 0 && files.length === 0 && steps.length === 0;
+}
+
+/** The plans of all hosts, as text. */
+export function renderPlan({ push }: PushResult): string {
+  const waiting = push.hosts.filter(({ preview }) => preview && !isEmpty(preview)).length;
+  const failed = push.hosts.filter(({ failure }) => failure).length;
+  const verdict = waiting > 0
+    ? yellow(`Changes wait on ${waiting} of ${push.hosts.length} hosts; "mobula push" makes them.`)
+    : failed === 0
+    ? green("Nothing to do: every host is as wanted.")
+    : "";
+  const rotation = push.fleet.keepKeys
+    ? []
+    : [dim("A push also makes new WireGuard keys, unless mobula_keys: keep or --keep-keys.")];
+  return ["", ...push.hosts.map(renderHost), "", ...rotation, verdict].join("\n").trimEnd();
+}
+
+function renderHost({ host, failure, preview, notes }: HostRun): string {
+  const title = `${bold(host.hostname)} (id ${host.id})`;
+  const warnings = notes.map((note) => `\n    ${yellow("note:")} ${note}`).join("");
+  if (failure) {
+    const message = withoutHost(host.hostname, failure.message).replaceAll("\n", "\n    ");
+    return `  ${red("✗")} ${title} failed in ${failure.phase}:\n    ${message}${warnings}`;
+  }
+  if (!preview) return `  ${red("✗")} ${title}: not looked at${warnings}`;
+  if (isEmpty(preview)) return `  ${green("✓")} ${title}: nothing to do${warnings}`;
+  return [`  ${yellow("~")} ${title}:${warnings}`, ...renderChanges(preview)].join("\n");
+}
+
+function renderChanges({ packages, files, steps }: HostPreview): string[] {
+  return [
+    ...(packages.length === 0 ? [] : [`    install ${packages.join(", ")}`]),
+    ...files.map((file) => renderFile(file)),
+    ...steps.map(renderStep),
+  ];
+}
+
+function renderStep({ title, effect }: Step): string {
+  return `    ${title}${effect ? yellow(`  [${effect}]`) : dim("  [none]")}`;
+}
+
+/** A new file is named, a changed one is shown as a unified difference. */
+function renderFile({ path, before, after }: FileChange): string {
+  if (before === undefined) return `    write ${path}${dim("  [none]")}`;
+  const lines = createTwoFilesPatch(path, path, before, after ?? "", "", "", { context: 1 }).split("\n")
+    .slice(4).filter((line) => line !== "" && !line.startsWith("\\"));
+  const coloured = lines.map((line) =>
+    `      ${
+      line.startsWith("+")
+        ? green(line)
+        : line.startsWith("-")
+        ? red(line)
+        : line.startsWith("@")
+        ? cyan(line)
+        : line
+    }`
+  );
+  return [`    ${after === undefined ? "remove" : "change"} ${path}${dim("  [none]")}`, ...coloured].join(
+    "\n",
+  );
+}
+
+/** The same for programs. */
+export function planJson({ push }: PushResult, exitCode: number): unknown {
+  return {
+    exit_code: exitCode,
+    hosts: push.hosts.map(({ host, failure, preview, notes }) => ({
+      hostname: host.hostname,
+      id: host.id,
+      address: host.address,
+      error: failure?.message ?? null,
+      notes,
+      capabilities: preview?.capabilities ?? null,
+      packages: preview?.packages ?? [],
+      files: preview?.files.map(({ path, before, after }) => ({
+        path,
+        before: before ?? null,
+        after: after ?? null,
+      })) ?? [],
+      steps: preview?.steps.map(({ title, argv, namespace, effect }) => ({
+        title,
+        argv,
+        namespace: namespace ?? null,
+        effect: effect ?? "none",
+      })) ?? [],
+    })),
+  };
+}
