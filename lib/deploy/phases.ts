@@ -49,6 +49,8 @@ export const PLAN_PHASES: readonly Phase[] = [
 /** Milliseconds. */
 const CONNECT_PATIENCE = 4_000;
 const ACTIVATE_PATIENCE = 300_000;
+/** The others wait at the barrier for a host that is gone: no longer than this. */
+const ACTIVATE_SILENCE = 90_000;
 const REBOOT_PATIENCE = 300_000;
 const VERIFY_PATIENCE = 60_000;
 
@@ -214,7 +216,7 @@ async function activate(run: HostRun, push: PushRun): Promise<void> {
 async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
   push.progress.step(nameOf(run), "wait for the network to come back");
   const wait = patience(ACTIVATE_PATIENCE, push);
-  const effort: Effort = { milliseconds: FIRST_TRY };
+  const effort: Effort = { milliseconds: FIRST_TRY, silence: ACTIVATE_SILENCE };
   await run.ssh.close();
   const status = await until(async () => {
     const seen = await statusOf(run, effort);
@@ -227,6 +229,10 @@ async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
 /** How long a connection that may have died silently is waited for; it grows with each try, because the host may just be slow. */
 interface Effort {
   milliseconds: number;
+  /** Milliseconds of silence after which the host counts as lost. */
+  readonly silence: number;
+  /** Since when nothing was heard. */
+  silentSince?: number;
   /** Why the last try failed; missing when it did not. */
   last?: TransportError;
 }
@@ -241,10 +247,13 @@ async function statusOf(run: HostRun, effort: Effort): Promise<StatusResult | un
     if (!run.ssh.connected) await run.ssh.connect(Math.ceil(milliseconds / 1000));
     const status = await callHost(run.ssh, "status", {}, undefined, milliseconds);
     delete effort.last;
+    delete effort.silentSince;
     return status;
   } catch (error) {
     await run.ssh.close();
     if (!(error instanceof TransportError) || !error.options.retry) throw error;
+    effort.silentSince ??= Date.now();
+    if (Date.now() - effort.silentSince > effort.silence) throw error;
     effort.milliseconds = Math.min(milliseconds * 2, LAST_TRY);
     effort.last = error;
     return undefined;
@@ -297,7 +306,7 @@ async function reboot(run: HostRun, push: PushRun): Promise<void> {
   await run.ssh.close();
   const wait = patience(REBOOT_PATIENCE, push, 1000);
   let last: StatusResult | undefined;
-  const effort: Effort = { milliseconds: FIRST_TRY };
+  const effort: Effort = { milliseconds: FIRST_TRY, silence: REBOOT_PATIENCE };
   const status = await until(async () => {
     const seen = await statusOf(run, effort);
     if (!seen) return undefined;

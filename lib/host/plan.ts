@@ -31,6 +31,12 @@ export interface HostPlan {
   readonly after: readonly Step[];
 }
 
+/**
+ * Network managers start after `network-pre.target`, and that one after the very unit in which these steps run: where nothing else
+ * has asked for the target yet (Debian 11), each would wait for the other.
+ */
+const AT_ONCE = "--job-mode=ignore-dependencies";
+
 /** Which files concern whom, when it is told, and how. */
 const RELOADS = {
   systemd: {
@@ -60,7 +66,7 @@ const RELOADS = {
     when: "after",
     step: {
       title: "restart systemd-networkd",
-      argv: ["systemctl", "try-restart", "systemd-networkd.service"],
+      argv: ["systemctl", AT_ONCE, "try-restart", "systemd-networkd.service"],
     },
   },
   NetworkManager: {
@@ -68,7 +74,7 @@ const RELOADS = {
     when: "after",
     step: {
       title: "reload NetworkManager",
-      argv: ["systemctl", "try-reload-or-restart", "NetworkManager.service"],
+      argv: ["systemctl", AT_ONCE, "try-reload-or-restart", "NetworkManager.service"],
     },
   },
   resolved: {

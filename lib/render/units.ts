@@ -141,7 +141,10 @@ exec ip netns exec mobula wireguard-go --foreground ${LINK.wireguard}
 const START_UNITS = `set -eu
 mkdir -p ${RUN_DIR}/expected
 for unit in "$@"; do : >"${RUN_DIR}/expected/$unit"; done
-systemctl start "$@"
+systemctl start "$@" || {
+  for unit in "$@"; do systemctl is-active --quiet "$unit" || journalctl -u "$unit" -n 3 -o cat --no-pager >&2; done
+  exit 1
+}
 for unit in "$@"; do rm -f "${RUN_DIR}/expected/$unit"; done
 `;
 
