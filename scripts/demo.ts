@@ -16,6 +16,9 @@ const LAB = "lab";
 const ROOT = fromFileUrl(new URL("..", import.meta.url)).replace(/\/$/, "");
 const EXECUTABLE = `${ROOT}/dist/mobula`;
 
+/** As it was started: not everybody has Deno on the PATH. */
+const TASK = /[\\/]node_modules[\\/]/.test(Deno.execPath()) ? "npx -y deno@2.9.6 task" : "deno task";
+
 const HOSTS: readonly HostOptions[] = [
   { name: "alpha", address: "198.51.100.2", suite: "trixie" },
   { name: "beta", address: "198.51.100.3", suite: "bookworm" },
@@ -113,14 +116,14 @@ function renderPicture(hosts: readonly LabHost[]): string {
 function renderNext(inventory: string): string {
   return [
     "Try next:",
-    "  deno task lab ssh alpha ping -c 3 beta",
+    `  ${TASK} lab ssh alpha ping -c 3 beta`,
     "      from one host to another, by name, through the encrypted network",
-    "  deno task lab exec -n mobula alpha wg show",
+    `  ${TASK} lab exec -n mobula alpha wg show`,
     "      the gateway of a host from inside: its WireGuard peers",
     `  dist/mobula keys ${inventory}`,
     "      every host with its id and its WireGuard public key",
     "",
-    "The lab stays up. `deno task lab down` removes every trace of it.",
+    `The lab stays up. "${TASK} lab down" removes every trace of it.`,
   ].join("\n");
 }
 
@@ -143,7 +146,7 @@ if (import.meta.main) {
     console.log(`\nDone in ${seconds(began)} s.`);
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);
-    console.error("What has come up of the lab stays for a look; `deno task lab down` removes it.");
+    console.error(`What has come up of the lab stays for a look; "${TASK} lab down" removes it.`);
     Deno.exit(1);
   }
 }

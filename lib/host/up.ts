@@ -1,7 +1,7 @@
 /**
  * Brings the live host to its current generation: at boot, at a push, and after a daemon was restarted. Changes the host.
  */
-import { HostError } from "../errors.ts";
+import { CommandError, HostError } from "../errors.ts";
 import { movesNic } from "../net/steps.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
 import { type Context, readInput, writeJson } from "./context.ts";
@@ -16,10 +16,12 @@ export interface Activation {
   readonly error?: string;
 }
 
-/** How often the plan is made again when the host still differs after it was carried out. */
+/** How often the plan is made again when the host still differs after it was carried out, or changed under its hands. */
 const MAX_ROUNDS = 3;
 /** How long a boot waits for the network card, milliseconds. */
 const NIC_DEADLINE = 20_000;
+/** How long it waits for udev, seconds. */
+const UDEV_DEADLINE = 20;
 
 /** Carries out the plan until nothing is left to do; returns the titles of all that was done. */
 export async function up(context: Context): Promise<readonly string[]> {
@@ -64,6 +66,7 @@ export async function writeFiles({ runner, report }: Context, plan: HostPlan): P
 
 async function converge(context: Context, input: HostInput): Promise<readonly string[]> {
   const done: string[] = [];
+  await settleDevices(context);
   for (let round = 0; round < MAX_ROUNDS; round++) {
     const plan = await planWithNic(context, input);
     const titles = planTitles(plan);
@@ -72,9 +75,14 @@ async function converge(context: Context, input: HostInput): Promise<readonly st
       return done;
     }
     done.push(...titles);
-    await writeFiles(context, plan);
-    await runSteps(context.runner, [...plan.network, ...plan.after], context.report);
-    await forgetReloads(context, plan);
+    try {
+      await writeFiles(context, plan);
+      await runSteps(context.runner, [...plan.network, ...plan.after], context.report);
+      await forgetReloads(context, plan);
+    } catch (error) {
+      if (!(error instanceof CommandError) || round === MAX_ROUNDS - 1) throw error;
+      context.report(`look again, because: ${error.message}`);
+    }
   }
   const left = planTitles(await planWithNic(context, input));
   if (left.length === 0) return done;
@@ -82,6 +90,13 @@ async function converge(context: Context, input: HostInput): Promise<readonly st
     `Cannot bring the network up: after ${MAX_ROUNDS} rounds the host still differs (${left.join("; ")}); ` +
       "expected every step to last; see `journalctl -u 'mobula*'`",
   );
+}
+
+/** At boot udev may be about to give the card its name: a step would look for it under the old one. */
+async function settleDevices({ runner }: Context): Promise<void> {
+  const argv = ["udevadm", "settle", `--timeout=${UDEV_DEADLINE}`];
+  // No udev, as in a container, is as good as a settled one.
+  await runner.run({ title: "wait for udev", argv }).catch(() => {});
 }
 
 async function forgetReloads({ runner }: Context, plan: HostPlan): Promise<void> {

@@ -104,6 +104,7 @@ export async function up(
     );
   }
   try {
+    await raiseInotifyLimit();
     await prepareDirectory(state);
     await makeUnderlay(state);
     await addNode(state, "deployer", DEPLOYER);
@@ -116,6 +117,15 @@ export async function up(
     await down(name);
     throw error;
   }
+}
+
+const INOTIFY_LIMIT = "/proc/sys/fs/inotify/max_user_instances";
+const INOTIFY_WANTED = 1024;
+
+/** Every container's systemd and daemons watch files, all on the account of this machine's root, whose usual limit serves a dozen. */
+async function raiseInotifyLimit(): Promise<void> {
+  if (Number(await Deno.readTextFile(INOTIFY_LIMIT)) >= INOTIFY_WANTED) return;
+  await Deno.writeTextFile(INOTIFY_LIMIT, `${INOTIFY_WANTED}\n`);
 }
 
 /** Unlike `Promise.all` waits for all of them: what still goes on would otherwise add to the lab that is being removed. */

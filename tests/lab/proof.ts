@@ -99,7 +99,6 @@ async function make<T>(
   { name, hosts, kind, packages = [], prepare }: StageOptions<T>,
 ): Promise<Stage<T>> {
   await ensurePackages([...MACHINE_PACKAGES, ...packages]);
-  await raiseInotifyLimit();
   const lab = await makeLab(name, hosts, kind);
   try {
     return { lab, value: await prepare(lab) };
@@ -107,15 +106,6 @@ async function make<T>(
     await printUnits(lab);
     throw error;
   }
-}
-
-const INOTIFY_LIMIT = "/proc/sys/fs/inotify/max_user_instances";
-const INOTIFY_WANTED = 1024;
-
-/** Every container's systemd and daemons watch files, all on the account of this machine's root, whose usual limit serves a dozen. */
-async function raiseInotifyLimit(): Promise<void> {
-  if (Number(await Deno.readTextFile(INOTIFY_LIMIT)) >= INOTIFY_WANTED) return;
-  await Deno.writeTextFile(INOTIFY_LIMIT, `${INOTIFY_WANTED}\n`);
 }
 
 async function makeLab(name: string, hosts: readonly HostOptions[], kind?: HostKind): Promise<Lab> {

@@ -119,10 +119,12 @@ async function checkNetwork(lab: Lab): Promise<void> {
     ...Object.entries(EXTRA_NAMES).map(([address, name]) => [name, address]),
     [WEB_NAME, WEB_SERVER],
   ]);
+  // Asked with the machine's own programs, which look into its own /etc/hosts first.
+  const besides = (own: string) => Object.fromEntries(Object.entries(names).filter(([name]) => name !== own));
   const resolved = await everywhere((name) =>
-    resolveAt(lab.network(name), hostAddresses(lab.host(name).id).gateway, Object.keys(names))
+    resolveAt(lab.network(name), hostAddresses(lab.host(name).id).gateway, Object.keys(besides(name)))
   );
-  assertEquals(resolved, same(names));
+  assertEquals(resolved, Object.fromEntries(NAMES.map((name) => [name, besides(name)])));
   const seen = await everywhere((name) => seenAddress({ exec: (argv) => lab.exec(name, argv) }, WEB_NAME));
   assertEquals(seen, Object.fromEntries(lab.state.hosts.map(({ name, address }) => [name, address])));
   const greeted = await everywhere(async (name) => (await lab.ssh(name, "uname -n")).stdout.trim());
@@ -132,9 +134,7 @@ async function checkNetwork(lab: Lab): Promise<void> {
 proof("machines: verify says the mode of each, and answers 0", async (lab, { program }) => {
   const result = await timed("verify", () => mobula(lab, options(program), "verify"));
   expectCode(result, 0, "the verification");
-  for (const name of NAMES) {
-    assertMatch(result.stdout, new RegExp(`${name}.*WireGuard in the kernel, Open vSwitch in the kernel`));
-  }
+  assertMatch(result.stdout, /mode: WireGuard in the kernel, Open vSwitch in the kernel on all hosts/);
 });
 
 proof("machines: pushed again, nothing is changed", async (lab, { program }) => {
