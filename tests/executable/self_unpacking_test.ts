@@ -68,9 +68,9 @@ Deno.test("self-unpacking: the program sees arguments, stdin and its own file, i
   assertEquals(seen.args, words);
   assertEquals(seen.stdin, "some\ninput");
   assertEquals([seen.kind, seen.path, seen.hash], ["self-unpacking", file, await hashOfFile(file)]);
-  assertEquals(seen.childEnvironment.split("\n").filter((line) => !line.startsWith("MOBULA_UNPACK_DIR=")), [
-    "",
-  ]);
+  // What the tests themselves were started with is not the head's.
+  const own = /^MOBULA_(UNPACK_DIR|TEST_\w+|LAB_\w+|VM_\w+)=/;
+  assertEquals(seen.childEnvironment.split("\n").filter((line) => !own.test(line)), [""]);
   assertEquals(seen.publicKeyLength, 32);
 });
 
