@@ -51,7 +51,8 @@ const CONNECT_PATIENCE = 4_000;
 const ACTIVATE_PATIENCE = 300_000;
 /** The others wait at the barrier for a host that is gone: no longer than this. */
 const ACTIVATE_SILENCE = 90_000;
-const REBOOT_PATIENCE = 300_000;
+/** Servers of metal take minutes before they even look for a disk. */
+const REBOOT_PATIENCE = 600_000;
 const VERIFY_PATIENCE = 60_000;
 
 /** All phases of a push. */
