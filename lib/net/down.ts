@@ -106,9 +106,15 @@ function settingSteps(
       ? []
       : [ip("root", `set ${name} ${changes.join(" ")}`, "link", "set", name, ...changes)],
     ...addresses.filter((address) => !live.addresses?.includes(address))
-      .map((address) => ip("root", `add ${address} to ${name}`, "addr", "replace", address, "dev", name)),
+      .map((address) => addressStep(name, address)),
     ...gatewaysFirst(routes).filter((route) => !isLive(route)).map((route) => routeStep(name, route)),
   ];
+}
+
+/** With the broadcast address that every network manager gives. */
+function addressStep(name: string, address: string): Step {
+  const broadcast = address.includes(":") || /\/3[12]$/.test(address) ? [] : ["broadcast", "+"];
+  return ip("root", `add ${address} to ${name}`, "addr", "replace", address, ...broadcast, "dev", name);
 }
 
 /** A next hop outside of the host's subnet is reached by a route of its own, which has to be there first. */
@@ -125,6 +131,8 @@ function routeStep(device: string, route: BaselineRoute): Step {
     "route",
     "replace",
     ...argv,
+    // As its maker would: else that one makes it once more.
+    ...(route.protocol ? ["proto", route.protocol] : []),
   );
 }
 
