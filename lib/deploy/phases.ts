@@ -252,6 +252,7 @@ async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
   }, wait);
   if (!status && effort.last) throw effort.last;
   throwUnlessDone(run, status, ACTIVATE_PATIENCE);
+  await keep(run, push);
 }
 
 /** How long a connection that may have died silently is waited for; it grows with each try, because the host may just be slow. */

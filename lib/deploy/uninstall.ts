@@ -2,7 +2,7 @@
  * The phases that give the hosts their own network back. Effects: on the hosts through their connections, and
  * `wireguard_pubkeys.yml` beside `hosts.yml`.
  */
-import { HostError } from "../errors.ts";
+import { HostError, TransportError } from "../errors.ts";
 import type { Baseline } from "../facts.ts";
 import { BASELINE_SCRIPT, parseBaseline } from "../host/baseline.ts";
 import { readJson } from "../host/context.ts";
@@ -13,10 +13,10 @@ import { writePubkeysFile } from "./load.ts";
 import { until } from "./parallel.ts";
 import { CONNECT, copy, LOAD, LOOK, patience, type Phase, steps } from "./phases.ts";
 import { alive, type HostRun, type PushRun } from "./run.ts";
-import { TransportError } from "../errors.ts";
 
 /** Milliseconds until a host has to be back without anything of ours. */
 const RETURN_PATIENCE = 180_000;
+const COMPARE_PATIENCE = 10_000;
 
 /** All phases of an uninstallation. */
 export const UNINSTALL_PHASES: readonly Phase[] = [
@@ -84,11 +84,18 @@ async function uninstall(run: HostRun, push: PushRun): Promise<void> {
   if (baseline) await compare(run, push, baseline);
 }
 
-/** The host answers: whatever differs from before is told, not mended. */
+/** Whatever differs from before, after a moment for the host's network manager, is told, not mended. */
 async function compare(run: HostRun, push: PushRun, baseline: Baseline): Promise<void> {
-  const argv = ["sh", "-s"];
-  const { stdout } = await run.ssh.run({ title: "read the network", argv, stdin: BASELINE_SCRIPT });
-  const notes = differences(baseline, stdout);
+  let notes: string[] = [];
+  await until(async () => {
+    const { stdout } = await run.ssh.run({
+      title: "read the network",
+      argv: ["sh", "-s"],
+      stdin: BASELINE_SCRIPT,
+    });
+    notes = differences(baseline, stdout);
+    return notes.length === 0 ? true : undefined;
+  }, patience(COMPARE_PATIENCE, push));
   for (const note of notes) push.progress.note(note, run.host.hostname);
   run.notes.push(...notes);
 }

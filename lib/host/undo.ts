@@ -31,6 +31,8 @@ import { type Activation, converge } from "./up.ts";
 const LOCK_PATIENCE = 3_000;
 /** Milliseconds that the host's own network manager is given until its network is compared with the baseline. */
 const SETTLE_PATIENCE = 15_000;
+/** So many times in a row nothing differs: a network manager that has just started may still change its mind. */
+const CALM = 3;
 const MAX_ROUNDS = 5;
 
 /** Carries out what is armed, if its time has come; does nothing on a host that is not armed. */
@@ -131,16 +133,15 @@ async function lookAround(runner: Runner): Promise<Seen> {
 async function settle(baseline: Baseline, armed: Armed, context: Context): Promise<readonly string[]> {
   // At boot the network's manager has not even begun.
   if (await readBootId(context) !== armed.bootId && !await isMarked(context.runner)) return [];
+  const { runner, report } = context;
   const deadline = Date.now() + SETTLE_PATIENCE;
+  let calm = 0;
   while (true) {
-    const differences = await differencesNow(baseline, context.runner);
-    if (differences.length === 0 || Date.now() > deadline) return differences;
+    const differences = await differencesNow(baseline, runner);
+    calm = differences.length === 0 ? calm + 1 : 0;
+    if (calm === CALM || Date.now() > deadline) return differences;
     await new Promise((resolve) => setTimeout(resolve, 500));
-    await runSteps(
-      context.runner,
-      downSteps(baseline, await lookAround(context.runner), { restoreSettled: true }),
-      context.report,
-    );
+    await runSteps(runner, downSteps(baseline, await lookAround(runner), { restoreSettled: true }), report);
   }
 }
 
