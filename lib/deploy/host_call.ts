@@ -15,7 +15,7 @@ export interface HostVerbs {
   prepare: [protocol.PrepareRequest, protocol.PrepareResult];
   stage: [protocol.StageRequest, protocol.StageResult];
   activate: [protocol.ActivateRequest, protocol.ActivateResult];
-  status: [Record<string, never>, protocol.StatusResult];
+  status: [protocol.StatusRequest, protocol.StatusResult];
   probe: [protocol.ProbeRequest, protocol.ProbeResult];
   confirm: [protocol.ConfirmRequest, protocol.ConfirmResult];
   extend: [protocol.ExtendRequest, protocol.ExtendResult];

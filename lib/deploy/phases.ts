@@ -235,6 +235,7 @@ async function activate(run: HostRun, push: PushRun): Promise<void> {
     if (!(error instanceof TransportError) || !error.options.retry) throw error;
     run.activated = { cutsConnection: true, steps: [] };
   }
+  if (!needsConfirmation(run)) stopKeeper(run);
   if (run.activated.cutsConnection) await awaitActivation(run, push);
 }
 
@@ -244,7 +245,7 @@ async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
   const wait = patience(ACTIVATE_PATIENCE, push);
   // A host that cannot be reached goes back when its time is over, and can then say so.
   const silence = Math.max(ACTIVATE_SILENCE, confirmTimeout(push) * 1000 + RETURN_PATIENCE);
-  const effort: Effort = { milliseconds: FIRST_TRY, silence };
+  const effort: Effort = { milliseconds: FIRST_TRY, silence, extendSeconds: confirmTimeout(push) };
   await run.ssh.close();
   const status = await until(async () => {
     const seen = await statusOf(run, effort);
@@ -252,7 +253,6 @@ async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
   }, wait);
   if (!status && effort.last) throw effort.last;
   throwUnlessDone(run, status, ACTIVATE_PATIENCE);
-  await keep(run, push);
 }
 
 /** How long a connection that may have died silently is waited for; it grows with each try, because the host may just be slow. */
@@ -260,6 +260,8 @@ interface Effort {
   milliseconds: number;
   /** Milliseconds of silence after which the host counts as lost. */
   readonly silence: number;
+  /** What an activation that is done is given until its confirmation. */
+  readonly extendSeconds?: number;
   /** Since when nothing was heard. */
   silentSince?: number;
   /** Why the last try failed; missing when it did not. */
@@ -268,13 +270,15 @@ interface Effort {
 
 const FIRST_TRY = 1_000;
 const LAST_TRY = 30_000;
+/** A connection that was begun while the host was away may not hear that it is back. */
+const LAST_CONNECT = 6_000;
 
 /** The host's status; undefined when the connection was lost, which is made anew the next time. */
 async function statusOf(run: HostRun, effort: Effort): Promise<StatusResult | undefined> {
-  const { milliseconds } = effort;
+  const { milliseconds, extendSeconds } = effort;
   try {
-    if (!run.ssh.connected) await run.ssh.connect(Math.ceil(milliseconds / 1000));
-    const status = await callHost(run.ssh, "status", {}, undefined, milliseconds);
+    if (!run.ssh.connected) await run.ssh.connect(Math.ceil(Math.min(milliseconds, LAST_CONNECT) / 1000));
+    const status = await callHost(run.ssh, "status", { extendSeconds }, undefined, milliseconds);
     delete effort.last;
     delete effort.silentSince;
     return status;
@@ -300,12 +304,10 @@ function throwUnlessDone(run: HostRun, status: StatusResult | undefined, waited:
     );
   }
   const found = status ? status.error ?? "it failed without a reason" : `no end within ${waited / 1000} s`;
-  throw new HostError(
-    `${
-      nameOf(run)
-    }: Cannot activate network: ${found}; expected it to come up. See "journalctl -u mobula" on the host, ` +
-      "then push with --reinstall",
-  );
+  const wayOut = run.rebooted
+    ? 'See "journalctl -u mobula" on the host, then push with --reinstall'
+    : `It goes back by itself; see "journalctl -u 'mobula*'" on the host, then push again`;
+  throw new HostError(`${nameOf(run)}: Cannot activate network: ${found}; expected it to come up. ${wayOut}`);
 }
 
 /** Every host of this push asks for every other one; whom it misses does not drop out, but is told in the report. */
@@ -314,7 +316,8 @@ async function verifyAll(push: PushRun): Promise<void> {
   if (runs.length === 0) return;
   push.verification = await verify(runs, {
     targets: runs.map(({ host }) => host),
-    extraHosts: push.fleet.extraHosts,
+    // An earlier generation knows the names of its own time.
+    extraHosts: runs.some(({ earlierKey }) => earlierKey !== undefined) ? [] : push.fleet.extraHosts,
     parallel: push.options.parallel,
     onProgress: (host, text) => push.progress.step(host, text),
     ...patience(VERIFY_PATIENCE, push),
@@ -345,8 +348,9 @@ export function stopKeeper(run: HostRun): void {
   delete run.keeper;
 }
 
-function needsConfirmation({ facts, staged, activated }: HostRun): boolean {
-  return facts?.state?.status !== "installed" || facts.state.generation !== staged?.generation ||
+function needsConfirmation({ facts, prepared, staged, activated }: HostRun): boolean {
+  return prepared?.newlyInstalled || facts?.state?.status !== "installed" ||
+    facts.state.generation !== staged?.generation ||
     (activated?.cutsConnection ?? false);
 }
 

@@ -63,7 +63,13 @@ export interface ActivateResult {
   readonly steps: readonly string[];
 }
 
-/** The answer to `status` (its request is empty): how the last activation went. */
+/** Ask how the last activation went. */
+export interface StatusRequest {
+  /** Where it is done but not confirmed: give it so many seconds from now. */
+  readonly extendSeconds?: number;
+}
+
+/** The answer to `status`: how the last activation went. */
 export interface StatusResult {
   readonly generation: number;
   /** `rolledback`: nobody confirmed in time, and the host went back by itself. */

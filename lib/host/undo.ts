@@ -45,6 +45,8 @@ export async function undo(context: Context): Promise<void> {
     // It may have been confirmed in the last moment.
     const armed = await isDue(runner);
     if (!armed) return;
+    // Whoever comes back meanwhile must not take the former success for the present state.
+    await writeJson(runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);
     if (armed.previous > 0) await backToGeneration(armed, context);
     else await backToBaseline(armed, context);
   });

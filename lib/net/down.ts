@@ -148,14 +148,25 @@ function stopSteps(units: readonly string[]): Step[] {
     : [{ title: `stop ${units.join(", ")}`, argv: ["systemctl", "stop", ...units] }];
 }
 
+/** A route as people write it. */
+function routeWords({ destination, via, source, metric, onlink, protocol }: BaselineRoute): string {
+  return [
+    destination,
+    ...via ? [`via ${via}`] : [],
+    ...source ? [`src ${source}`] : [],
+    ...metric ? [`metric ${metric}`] : [],
+    ...onlink ? ["onlink"] : [],
+    ...protocol ? [`proto ${protocol}`] : [],
+  ].join(" ");
+}
+
 /** In which ways a network that was read again differs from the baseline; empty for not at all. */
 export function baselineDifferences(baseline: Baseline, found: Baseline): string[] {
   const differences = (what: string, wanted: readonly string[], live: readonly string[]) => [
     ...wanted.filter((one) => !live.includes(one)).map((one) => `${what} ${one} is missing`),
     ...live.filter((one) => !wanted.includes(one)).map((one) => `${what} ${one} is new`),
   ];
-  const routes = (list: readonly BaselineRoute[]) =>
-    list.map((route) => routeStep("", route).argv.slice(1).join(" "));
+  const routes = (list: readonly BaselineRoute[]) => list.map(routeWords);
   return [
     ...differences("interface", [baseline.interface], [found.interface]),
     ...differences("MTU", [String(baseline.mtu)], [String(found.mtu)]),

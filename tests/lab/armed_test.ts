@@ -166,6 +166,7 @@ proof("deployer killed during an update: the hosts go back to the generation bef
 });
 
 proof("rollback: back one generation on purpose, and it stays", async (lab, before) => {
+  expectCode(await push(lab, before), 0, "the push of what is gone back to");
   const [now, key] = [await generation(lab, "alpha"), (await snapshot(lab, "alpha")).publicKey];
   await writeInventory(lab, {
     extraHosts: { "10.31.200.1": "printer.example", "10.31.200.2": "scanner.example" },
