@@ -89,6 +89,8 @@ export interface BaselineRoute {
   readonly source?: string;
   readonly metric?: number;
   readonly onlink?: boolean;
+  /** Who made it, as `ip` calls them; missing for `boot`, which is what `ip` itself makes. */
+  readonly protocol?: string;
 }
 
 /** What the host can do, probed in a scratch namespace; decides kernel or userspace. */

@@ -7,6 +7,7 @@ import type { HostPublicKey } from "../config/pubkeys.ts";
 import { mergePubkeys, writePubkeysFile } from "../deploy/load.ts";
 import { LOOK_SCRIPT, parseLook } from "../deploy/look.ts";
 import { pause } from "../deploy/parallel.ts";
+import { checksFor, probeRequest } from "../deploy/verify.ts";
 import { preflight } from "../deploy/preflight.ts";
 import { EXIT, HostError, UsageError } from "../errors.ts";
 import { ownExecutable } from "../executable.ts";
@@ -17,6 +18,7 @@ import { confirm } from "../host/confirm.ts";
 import { LocalRunner } from "../host/local_runner.ts";
 import { EXECUTABLE } from "../host/paths.ts";
 import { prepare } from "../host/prepare.ts";
+import { probe } from "../host/probe.ts";
 import { stage } from "../host/stage.ts";
 import { status } from "../host/status.ts";
 import { hostConfigFor } from "../host_config.ts";
@@ -32,6 +34,10 @@ export interface InstallOptions extends OutputOptions {
 
 /** Milliseconds until an activation that goes on in the background has to be done. */
 const ACTIVATE_PATIENCE = 120_000;
+/** Milliseconds until the gateway has to answer. */
+const PROOF_PATIENCE = 20_000;
+/** Seconds: both, and something more. */
+const CONFIRM_SECONDS = 180;
 
 /** Installs and activates this host; gives the exit code. */
 export async function installCommand(options: InstallOptions): Promise<number> {
@@ -69,9 +75,10 @@ export async function installCommand(options: InstallOptions): Promise<number> {
     { config: hostConfigFor(loaded.fleet, self.id, pubkeys, Math.min(underlayMtu, fleetMtu)) },
     context,
   );
-  const { steps } = await activate({ generation }, context);
+  const { steps } = await activate({ generation, confirmSeconds: CONFIRM_SECONDS }, context);
   await awaitActivation(context);
-  await confirm({}, context);
+  await proveGateway(self);
+  await confirm({ generation }, context);
   await progress.end();
   const result = { self, publicKey, keyChanged, newlyInstalled, generation, steps };
   writeLine(
@@ -146,7 +153,7 @@ function pinned({ pinnedKeys }: Host): { pinnedKeys?: { publicKey: string; priva
 }
 
 /** By rename: the file in place may be the very one that is running. */
-async function copyOwnExecutable(): Promise<void> {
+export async function copyOwnExecutable(): Promise<void> {
   const { path } = ownExecutable();
   if (path === undefined) {
     throw new UsageError(
@@ -179,7 +186,7 @@ async function awaitActivation(context: Parameters<typeof status>[1]): Promise<v
   while (true) {
     const { activation, error } = await status({}, context);
     if (activation === "done") return;
-    if (activation === "failed") {
+    if (activation === "failed" || activation === "rolledback") {
       throw new HostError(`Cannot activate network: ${error ?? "no reason given"}`);
     }
     if (Date.now() > deadline) {
@@ -188,6 +195,25 @@ async function awaitActivation(context: Parameters<typeof status>[1]): Promise<v
       );
     }
     await pause(300);
+  }
+}
+
+/** The least that makes an installation one: its own gateway answers. Without it the host goes back by itself. */
+async function proveGateway(self: Host): Promise<void> {
+  const request = probeRequest(checksFor(self, [self], []).filter(({ kind }) => kind === "gateway"));
+  const deadline = Date.now() + PROOF_PATIENCE;
+  while (true) {
+    const { pings } = await probe(request, { runner: new LocalRunner(), report: () => {} });
+    if (pings.every((roundTrip) => roundTrip !== null)) return;
+    if (Date.now() > deadline) {
+      throw new HostError(
+        `Cannot confirm the installation: ${
+          request.pings[0]?.address
+        } does not answer; expected the gateway. ` +
+          `The host goes back by itself within ${CONFIRM_SECONDS} s`,
+      );
+    }
+    await pause(500);
   }
 }
 

@@ -41,6 +41,8 @@ export function buildProgram(): Program {
   addInstall(program, done);
   addKeys(program, done);
   addVerify(program, () => interrupt, done);
+  addRollback(program, () => interrupt, done);
+  addUninstall(program, () => interrupt, done);
   addInternal(program, done);
   for (const command of program.commands) command.exitOverride();
   return {
@@ -71,6 +73,7 @@ function addPush(program: Command, signal: () => AbortSignal, done: Done): void 
       "install again on every host and reboot; repairs an interrupted installation",
       false,
     )
+    .addOption(confirmOption())
     .option("--dry-run", "show what it would do and change nothing, like mobula plan", false)
     .addOption(sshConfigOption())
     .addOption(acceptOption())
@@ -183,8 +186,55 @@ function addVerify(program: Command, signal: () => AbortSignal, done: Done): voi
     });
 }
 
+function addRollback(program: Command, signal: () => AbortSignal, done: Done): void {
+  program.command("rollback")
+    .description("bring all hosts back to the generation before the present one")
+    .argument("[hosts.yml]", "the list of hosts", DEFAULT_HOSTS)
+    .addOption(limitOption())
+    .addOption(parallelOption())
+    .addOption(confirmOption())
+    .addOption(sshConfigOption())
+    .addOption(acceptOption())
+    .addOption(verboseOption())
+    .addOption(jsonOption())
+    .addHelpText("after", examples(["mobula rollback", "mobula rollback --limit web1 fleet/hosts.yml"]))
+    .action(async (hostsPath, options) => {
+      const { rollbackCommand } = await import("./rollback.ts");
+      done(await rollbackCommand({ hostsPath, signal: signal(), ...options }));
+    });
+}
+
+function addUninstall(program: Command, signal: () => AbortSignal, done: Done): void {
+  program.command("uninstall")
+    .description("give the hosts their own network back and remove everything of mobula's but the packages")
+    .argument("[hosts.yml]", "the list of hosts", DEFAULT_HOSTS)
+    .option("--local", "this very host, without a deployer; needs no hosts.yml", false)
+    .addOption(limitOption())
+    .addOption(parallelOption())
+    .addOption(sshConfigOption())
+    .addOption(acceptOption())
+    .addOption(new Option("--executable <file>", "put this file on the hosts").hideHelp())
+    .addOption(verboseOption())
+    .addOption(jsonOption())
+    .addHelpText("after", examples(["mobula uninstall --limit web1", "mobula uninstall --local"]))
+    .action(async (hostsPath, { local, ...options }) => {
+      const { uninstallCommand, uninstallHere } = await import("./uninstall.ts");
+      done(
+        await (local
+          ? uninstallHere(options)
+          : uninstallCommand({ hostsPath, signal: signal(), ...options })),
+      );
+    });
+}
+
 /** What systemd and the deployer call on a host. */
 function addInternal(program: Command, done: Done): void {
+  program.command("undo", { hidden: true })
+    .description("take back what nobody has confirmed (run by systemd)")
+    .action(async () => {
+      const { undoCommand } = await import("./up.ts");
+      done(await undoCommand());
+    });
   program.command("up", { hidden: true })
     .description("bring up the network of the current generation (run by systemd)")
     .action(async () => {
@@ -210,6 +260,19 @@ function limitOption() {
 
 function parallelOption() {
   return new Option("--parallel <n>", "hosts at a time").argParser(positive).default(20);
+}
+
+function confirmOption() {
+  return new Option(
+    "--confirm-timeout <seconds>",
+    "a host that was not verified and confirmed so soon goes back to what it was",
+  ).argParser(confirmSeconds).default(120);
+}
+
+function confirmSeconds(text: string): number {
+  const value = seconds(text);
+  if (value < 5) throw new InvalidArgumentError("Expected at least 5 seconds.");
+  return value;
 }
 
 function sshConfigOption() {

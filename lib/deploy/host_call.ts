@@ -15,9 +15,12 @@ export interface HostVerbs {
   prepare: [protocol.PrepareRequest, protocol.PrepareResult];
   stage: [protocol.StageRequest, protocol.StageResult];
   activate: [protocol.ActivateRequest, protocol.ActivateResult];
-  status: [Record<string, never>, protocol.StatusResult];
+  status: [protocol.StatusRequest, protocol.StatusResult];
   probe: [protocol.ProbeRequest, protocol.ProbeResult];
-  confirm: [Record<string, never>, protocol.ConfirmResult];
+  confirm: [protocol.ConfirmRequest, protocol.ConfirmResult];
+  extend: [protocol.ExtendRequest, protocol.ExtendResult];
+  earlier: [Record<string, never>, protocol.EarlierResult];
+  uninstall: [Record<string, never>, protocol.UninstallResult];
   reboot: [Record<string, never>, protocol.RebootResult];
 }
 
@@ -39,7 +42,7 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
   activate: z.object({ cutsConnection: z.boolean(), steps: z.array(z.string()) }),
   status: z.object({
     generation: z.number(),
-    activation: z.enum(["running", "done", "failed"]),
+    activation: z.enum(["running", "done", "failed", "rolledback"]),
     error: z.string().optional(),
     capabilities,
     bootId: z.string(),
@@ -51,6 +54,9 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
     clock: z.number(),
   }),
   confirm: z.object({ generation: z.number() }),
+  extend: z.object({ armed: z.boolean() }),
+  earlier: z.object({ generation: z.number(), publicKey: z.string() }),
+  uninstall: z.object({ started: z.literal(true) }),
   reboot: z.object({ bootId: z.string() }),
 };
 
@@ -68,6 +74,9 @@ const DEADLINES: { readonly [V in keyof HostVerbs]: number } = {
   status: 60_000,
   probe: 2 * 60_000,
   confirm: 60_000,
+  extend: 30_000,
+  earlier: 60_000,
+  uninstall: 60_000,
   reboot: 60_000,
 };
 

@@ -3,15 +3,16 @@
  * `wireguard_pubkeys.yml` beside `hosts.yml`.
  */
 import { HostError, TransportError } from "../errors.ts";
+import { CONFIRM_TIMEOUT } from "../host/armed.ts";
 import type { StatusResult } from "../host/protocol.ts";
 import { preview } from "../host/preview.ts";
 import { hostConfigFor } from "../host_config.ts";
 import { sendExecutable } from "./copy.ts";
 import { callHost } from "./host_call.ts";
-import { loadRun, writeRunPubkeys } from "./load.ts";
+import { loadRun, mergePubkeys, writePubkeysFile, writeRunPubkeys } from "./load.ts";
 import { look } from "./look.ts";
 import { packOwnExecutable } from "./pack.ts";
-import { type Patience, until } from "./parallel.ts";
+import { inParallel, type Patience, until } from "./parallel.ts";
 import { preflight } from "./preflight.ts";
 import { alive, type HostRun, type PushRun } from "./run.ts";
 import { isFine, verify } from "./verify.ts";
@@ -28,9 +29,12 @@ export interface Phase {
   readonly after?: (push: PushRun) => Promise<void> | void;
 }
 
-const LOAD: Phase = { name: "load", title: "load configuration", before: loadRun };
-const CONNECT: Phase = { name: "connect", title: "connect", host: connect };
-const LOOK: Phase = {
+/** What every run over the fleet begins with. */
+export const LOAD: Phase = { name: "load", title: "load configuration", before: loadRun };
+/** The second phase of every run. */
+export const CONNECT: Phase = { name: "connect", title: "connect", host: connect };
+/** The third one. */
+export const LOOK: Phase = {
   name: "look",
   title: "look at host",
   host: async (host) => void (host.facts = await look(nameOf(host), host.ssh)),
@@ -51,9 +55,33 @@ const CONNECT_PATIENCE = 4_000;
 const ACTIVATE_PATIENCE = 300_000;
 /** The others wait at the barrier for a host that is gone: no longer than this. */
 const ACTIVATE_SILENCE = 90_000;
+/** After the time for a confirmation is over. */
+const RETURN_PATIENCE = 45_000;
 /** Servers of metal take minutes before they even look for a disk. */
 const REBOOT_PATIENCE = 600_000;
 const VERIFY_PATIENCE = 60_000;
+
+/** A generation takes effect, proves itself, and is confirmed; else the host goes back. */
+const PROVING_PHASES: readonly Phase[] = [
+  { name: "activate", title: "activate network", host: activate },
+  { name: "verify", title: "verify all pairs", after: verifyAll },
+  {
+    name: "confirm",
+    title: "confirm installation",
+    concerns: needsConfirmation,
+    host: confirm,
+    after: awaitReturns,
+  },
+];
+
+/** All phases of going back one generation on purpose. */
+export const ROLLBACK_PHASES: readonly Phase[] = [
+  LOAD,
+  CONNECT,
+  LOOK,
+  { name: "choose", title: "choose the generation before", host: chooseEarlier, after: writeEarlierKeys },
+  ...PROVING_PHASES,
+];
 
 /** All phases of a push. */
 export const PHASES: readonly Phase[] = [
@@ -64,15 +92,7 @@ export const PHASES: readonly Phase[] = [
   { name: "copy", title: "copy executable", host: copy },
   { name: "prepare", title: "prepare packages and keys", host: prepare, after: settleFleet },
   { name: "stage", title: "stage configuration", host: stage },
-  { name: "activate", title: "activate network", host: activate },
-  { name: "verify", title: "verify all pairs", after: verifyAll },
-  {
-    name: "confirm",
-    title: "confirm installation",
-    concerns: ({ facts, staged }) =>
-      facts?.state?.status !== "installed" || facts.state.generation !== staged?.generation,
-    host: async ({ ssh }) => void await callHost(ssh, "confirm", {}),
-  },
+  ...PROVING_PHASES,
   { name: "reboot", title: "reboot new hosts", concerns: needsReboot, host: reboot },
   {
     name: "verify again",
@@ -86,11 +106,13 @@ function nameOf({ host }: HostRun): string {
   return host.hostname;
 }
 
-function steps(host: HostRun, push: PushRun): (title: string) => void {
+/** Where a host's steps are told. */
+export function steps(host: HostRun, push: PushRun): (title: string) => void {
   return (title) => push.progress.step(nameOf(host), title);
 }
 
-function patience(milliseconds: number, push: PushRun, rest = 500): Patience {
+/** For so many milliseconds from now, unless the push is interrupted. */
+export function patience(milliseconds: number, push: PushRun, rest = 500): Patience {
   return { deadline: Date.now() + milliseconds, rest, signal: push.options.signal };
 }
 
@@ -136,7 +158,8 @@ export function dropOut(run: HostRun, push: PushRun, message: string): void {
   push.progress.failed(nameOf(run), push.phase, message);
 }
 
-async function copy(run: HostRun, push: PushRun): Promise<void> {
+/** Puts the executable on the host where it is another one. */
+export async function copy(run: HostRun, push: PushRun): Promise<void> {
   push.package ??= packOwnExecutable(push.options.executable, push.directory);
   const own = await push.package;
   if (run.facts?.executableHash === own.hash) return;
@@ -202,7 +225,10 @@ async function stage(run: HostRun, push: PushRun): Promise<void> {
 }
 
 async function activate(run: HostRun, push: PushRun): Promise<void> {
-  const request = { generation: run.staged!.generation };
+  const confirmSeconds = confirmTimeout(push);
+  const request = { generation: run.staged!.generation, confirmSeconds };
+  // The others may take their time: as long as this push is there, and reaches the host, it waits.
+  run.keeper = setInterval(() => void keep(run, push), confirmSeconds * 1000 / 3);
   try {
     run.activated = await callHost(run.ssh, "activate", request, steps(run, push));
   } catch (error) {
@@ -210,6 +236,7 @@ async function activate(run: HostRun, push: PushRun): Promise<void> {
     if (!(error instanceof TransportError) || !error.options.retry) throw error;
     run.activated = { cutsConnection: true, steps: [] };
   }
+  if (!needsConfirmation(run)) stopKeeper(run);
   if (run.activated.cutsConnection) await awaitActivation(run, push);
 }
 
@@ -217,7 +244,9 @@ async function activate(run: HostRun, push: PushRun): Promise<void> {
 async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
   push.progress.step(nameOf(run), "wait for the network to come back");
   const wait = patience(ACTIVATE_PATIENCE, push);
-  const effort: Effort = { milliseconds: FIRST_TRY, silence: ACTIVATE_SILENCE };
+  // A host that cannot be reached goes back when its time is over, and can then say so.
+  const silence = Math.max(ACTIVATE_SILENCE, confirmTimeout(push) * 1000 + RETURN_PATIENCE);
+  const effort: Effort = { milliseconds: FIRST_TRY, silence, extendSeconds: confirmTimeout(push) };
   await run.ssh.close();
   const status = await until(async () => {
     const seen = await statusOf(run, effort);
@@ -232,6 +261,8 @@ interface Effort {
   milliseconds: number;
   /** Milliseconds of silence after which the host counts as lost. */
   readonly silence: number;
+  /** What an activation that is done is given until its confirmation. */
+  readonly extendSeconds?: number;
   /** Since when nothing was heard. */
   silentSince?: number;
   /** Why the last try failed; missing when it did not. */
@@ -240,13 +271,15 @@ interface Effort {
 
 const FIRST_TRY = 1_000;
 const LAST_TRY = 30_000;
+/** A connection that was begun while the host was away may not hear that it is back. */
+const LAST_CONNECT = 15_000;
 
 /** The host's status; undefined when the connection was lost, which is made anew the next time. */
 async function statusOf(run: HostRun, effort: Effort): Promise<StatusResult | undefined> {
-  const { milliseconds } = effort;
+  const { milliseconds, extendSeconds } = effort;
   try {
-    if (!run.ssh.connected) await run.ssh.connect(Math.ceil(milliseconds / 1000));
-    const status = await callHost(run.ssh, "status", {}, undefined, milliseconds);
+    if (!run.ssh.connected) await run.ssh.connect(Math.ceil(Math.min(milliseconds, LAST_CONNECT) / 1000));
+    const status = await callHost(run.ssh, "status", { extendSeconds }, undefined, milliseconds);
     delete effort.last;
     delete effort.silentSince;
     return status;
@@ -263,13 +296,19 @@ async function statusOf(run: HostRun, effort: Effort): Promise<StatusResult | un
 
 function throwUnlessDone(run: HostRun, status: StatusResult | undefined, waited: number): void {
   if (status?.activation === "done") return;
+  if (status?.activation === "rolledback") {
+    throw new HostError(
+      `${
+        nameOf(run)
+      }: Cannot activate network: ${status.error}; expected this push to reach it over the new path. ` +
+        "Look for a firewall on the host that drops SSH on mo-dir-hs, then push again",
+    );
+  }
   const found = status ? status.error ?? "it failed without a reason" : `no end within ${waited / 1000} s`;
-  throw new HostError(
-    `${
-      nameOf(run)
-    }: Cannot activate network: ${found}; expected it to come up. See "journalctl -u mobula" on the host, ` +
-      "then push with --reinstall",
-  );
+  const wayOut = run.rebooted
+    ? 'See "journalctl -u mobula" on the host, then push with --reinstall'
+    : `It goes back by itself; see "journalctl -u 'mobula*'" on the host, then push again`;
+  throw new HostError(`${nameOf(run)}: Cannot activate network: ${found}; expected it to come up. ${wayOut}`);
 }
 
 /** Every host of this push asks for every other one; whom it misses does not drop out, but is told in the report. */
@@ -278,7 +317,8 @@ async function verifyAll(push: PushRun): Promise<void> {
   if (runs.length === 0) return;
   push.verification = await verify(runs, {
     targets: runs.map(({ host }) => host),
-    extraHosts: push.fleet.extraHosts,
+    // An earlier generation knows the names of its own time.
+    extraHosts: runs.some(({ earlierKey }) => earlierKey !== undefined) ? [] : push.fleet.extraHosts,
     parallel: push.options.parallel,
     onProgress: (host, text) => push.progress.step(host, text),
     ...patience(VERIFY_PATIENCE, push),
@@ -290,6 +330,100 @@ async function verifyAll(push: PushRun): Promise<void> {
       host.hostname,
     );
   }
+}
+
+function confirmTimeout({ options }: PushRun): number {
+  return options.confirmTimeout ?? CONFIRM_TIMEOUT;
+}
+
+/** Asks for more time. A host that does not hear it goes back, as it should. */
+async function keep(run: HostRun, push: PushRun): Promise<void> {
+  if (run.failure || run.unconfirmed || push.options.signal?.aborted) return stopKeeper(run);
+  if (!run.ssh.connected) return;
+  await callHost(run.ssh, "extend", { seconds: confirmTimeout(push) }).catch(() => {});
+}
+
+/** Lets a host's time run. */
+export function stopKeeper(run: HostRun): void {
+  clearInterval(run.keeper);
+  delete run.keeper;
+}
+
+function needsConfirmation({ facts, prepared, staged, activated }: HostRun): boolean {
+  return prepared?.newlyInstalled || facts?.state?.status !== "installed" ||
+    facts.state.generation !== staged?.generation ||
+    (activated?.cutsConnection ?? false);
+}
+
+/** Over a new connection, and only a host that is fine itself; what others lack is not its fault. */
+async function confirm(run: HostRun, push: PushRun): Promise<void> {
+  const reason = whyUnconfirmed(run, push);
+  stopKeeper(run);
+  if (reason !== undefined) {
+    run.unconfirmed = reason;
+    return;
+  }
+  try {
+    await retryTransport(() => run.ssh.connect(), patience(CONNECT_PATIENCE, push));
+    await callHost(run.ssh, "confirm", { generation: run.staged!.generation });
+  } catch (error) {
+    if (!(error instanceof TransportError)) throw error;
+    run.unconfirmed = `no new connection to it (${error.message})`;
+  }
+}
+
+/** Why a host must not stay as it is; undefined when its own gateway answers, and some other host if there is any to answer. */
+function whyUnconfirmed({ host }: HostRun, push: PushRun): string | undefined {
+  const own = push.verification?.hosts.find(({ id }) => id === host.id);
+  if (!own) return undefined;
+  if (own.error !== undefined) return own.error;
+  const pings = own.results.filter(({ kind }) => kind !== "name");
+  const gateway = pings.filter(({ to }) => to === host.hostname);
+  if (gateway.some(({ ok }) => !ok)) return "its own gateway does not answer";
+  const others = pings.filter(({ to }) => to !== host.hostname);
+  const somebodyElse = push.verification!.hosts.some((other) =>
+    other.id !== host.id &&
+    other.results.some(({ to, kind, ok }) => ok && kind !== "name" && to !== other.hostname)
+  );
+  return somebodyElse && others.length > 0 && others.every(({ ok }) => !ok)
+    ? "it reaches none of the other hosts, which reach each other"
+    : undefined;
+}
+
+/** Waits until the unconfirmed hosts are back, so that the report tells how they are. */
+async function awaitReturns(push: PushRun): Promise<void> {
+  const gone = alive(push).filter(({ unconfirmed }) => unconfirmed !== undefined);
+  await inParallel(gone, push.options.parallel, async (run) => {
+    push.progress.step(nameOf(run), "wait for the host to go back");
+    const back = await awaitReturn(run, push);
+    dropOut(run, push, `${nameOf(run)}: Cannot confirm the installation: ${run.unconfirmed}; ${back}`);
+  });
+}
+
+async function awaitReturn(run: HostRun, push: PushRun): Promise<string> {
+  const milliseconds = confirmTimeout(push) * 1000 + RETURN_PATIENCE;
+  const effort: Effort = { milliseconds: FIRST_TRY, silence: milliseconds };
+  const status = await until(async () => {
+    const seen = await statusOf(run, effort).catch(() => undefined);
+    if (seen && seen.activation !== "rolledback") await run.ssh.close();
+    return seen?.activation === "rolledback" ? seen : undefined;
+  }, patience(milliseconds, push));
+  return status?.error ??
+    `it goes back by itself, but has not been seen again within ${milliseconds / 1000} s`;
+}
+
+/** What is to be activated is there already. */
+async function chooseEarlier(run: HostRun): Promise<void> {
+  const { generation, publicKey } = await callHost(run.ssh, "earlier", {});
+  run.staged = { generation, changed: true, files: [] };
+  run.earlierKey = publicKey;
+}
+
+/** The hosts go back to the keys of that generation. */
+async function writeEarlierKeys(push: PushRun): Promise<void> {
+  const keys = new Map(alive(push).map(({ host, earlierKey }) => [host.address, earlierKey!]));
+  push.pubkeys = mergePubkeys(push.fleet, push.pubkeys, keys, new Date());
+  await writePubkeysFile(push.options.hostsPath, push.pubkeys);
 }
 
 function needsReboot(run: HostRun, push: PushRun): boolean {

@@ -5,7 +5,7 @@
 import { CommandError, ConfigError, EXIT, HostError, TransportError, UsageError } from "../errors.ts";
 import type { Progress } from "../ui/progress.ts";
 import { inParallel } from "./parallel.ts";
-import { dropOut, type Phase, PHASES } from "./phases.ts";
+import { dropOut, type Phase, PHASES, stopKeeper } from "./phases.ts";
 import { alive, type HostRun, type PushOptions, type PushRun } from "./run.ts";
 import { makeControlDirectory } from "./ssh.ts";
 import { isFine } from "./verify.ts";
@@ -47,6 +47,7 @@ export async function push(
     return { push: run, seconds, exitCode: exitCodeOf(run) };
   } finally {
     options.signal?.removeEventListener("abort", stop);
+    run.hosts.forEach(stopKeeper);
     await closeAll();
     await Deno.remove(directory, { recursive: true });
     await progress.end();

@@ -25,6 +25,8 @@ export interface PushOptions {
   readonly acceptNewHostKeys: boolean;
   /** Executable to put on the hosts instead of this program's own. */
   readonly executable?: string;
+  /** Seconds after which a host goes back by itself unless it was confirmed. */
+  readonly confirmTimeout?: number;
   /** Interrupts the push. */
   readonly signal?: AbortSignal;
 }
@@ -50,6 +52,14 @@ export interface HostRun {
   staged?: StageResult;
   activated?: ActivateResult;
   rebooted?: boolean;
+  /** Until it is confirmed: the timer that asks the host for more time as long as the push is there. */
+  keeper?: ReturnType<typeof setInterval>;
+  /** It was not confirmed: why. */
+  unconfirmed?: string;
+  /** Public key of the generation that the host goes back to. */
+  earlierKey?: string;
+  /** There was nothing of ours on it. */
+  bare?: boolean;
   preview?: HostPreview;
 }
 

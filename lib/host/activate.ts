@@ -3,7 +3,8 @@
  */
 import { HostError } from "../errors.ts";
 import { MAIN_UNIT } from "../render/units.ts";
-import { type Context, generationDir, readConfig, writeJson } from "./context.ts";
+import { armFor, CONFIRM_TIMEOUT } from "./armed.ts";
+import { type Context, generationDir, readConfig, readState, writeJson } from "./context.ts";
 import { ACTIVATION_FILE, CURRENT_LINK } from "./paths.ts";
 import { planTitles } from "./plan.ts";
 import type { ActivateRequest, ActivateResult } from "./protocol.ts";
@@ -14,11 +15,15 @@ import { type Activation, currentPlan, up, writeFiles } from "./up.ts";
  * Where the external interface has to move, the connection that asks for it would die half-way: systemd does the work instead,
  * and the caller comes back over a new connection.
  */
-export async function activate({ generation }: ActivateRequest, context: Context): Promise<ActivateResult> {
+export async function activate(request: ActivateRequest, context: Context): Promise<ActivateResult> {
+  const { generation, confirmSeconds = CONFIRM_TIMEOUT } = request;
   const { runner, report } = context;
   if (await readConfig(runner, generationDir(generation)) === undefined) {
     throw new HostError(`Cannot activate generation ${generation}: there is none; expected a staged one`);
   }
+  const state = await readState(runner);
+  const isNew = state?.generation !== generation;
+  if (isNew) await armFor(generation, confirmSeconds, context);
   await runStep(runner, {
     title: `make generation ${generation} current`,
     argv: ["ln", "-sfn", generationDir(generation), CURRENT_LINK],
@@ -29,6 +34,7 @@ export async function activate({ generation }: ActivateRequest, context: Context
     return { cutsConnection: false, steps: [] };
   }
   if (!cutsConnection) return { cutsConnection, steps: await up(context) };
+  if (!isNew) await armFor(generation, confirmSeconds, context);
   await writeFiles(context, plan);
   await writeJson(runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);
   report(`start ${MAIN_UNIT}`);

@@ -61,6 +61,7 @@ const IMMOBILE = ["bridge", "bond", "vlan", "team", "openvswitch"];
 /** All that may stand in a file or a command line of ours; the kernel would take nearly everything. */
 const INTERFACE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.+@-]{0,14}$/;
 const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
+const PROTOCOL = /^[a-z0-9]{1,16}$/;
 const SEARCH_DOMAIN = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$/;
 const MANAGERS: readonly NetworkManager[] = ["networkd", "NetworkManager", "ifupdown"];
 
@@ -190,13 +191,14 @@ function readRoutes(
       !dst.startsWith("fe80:") && (dst === "default" || isNetwork(dst)) &&
       (gateway === undefined || isAddress(gateway))
     )
-    .map(({ dst, gateway, prefsrc, metric, flags }) => ({
+    .map(({ dst, gateway, prefsrc, metric, flags, protocol = "boot" }) => ({
       family,
       destination: dst,
       ...(gateway ? { via: gateway } : {}),
       ...(prefsrc && isAddress(prefsrc) ? { source: prefsrc } : {}),
       ...(metric ? { metric: Number(metric) } : {}),
       ...(flags?.includes("onlink") ? { onlink: true } : {}),
+      ...(protocol !== "boot" && PROTOCOL.test(protocol) ? { protocol } : {}),
     }));
 }
 

@@ -4,20 +4,34 @@
 import { HostError } from "../errors.ts";
 import { KEY_DIR, keyFile } from "../net/wireguard.ts";
 import type { Runner } from "../step.ts";
+import { disarm, readArmed } from "./armed.ts";
 import { type Context, generationDir, readConfig, readState, writeJson } from "./context.ts";
+import { locked } from "./lock.ts";
 import { CURRENT_LINK, GENERATIONS_DIR, STATE_FILE } from "./paths.ts";
-import type { ConfirmResult } from "./protocol.ts";
+import type { ConfirmRequest, ConfirmResult } from "./protocol.ts";
 import { runStep } from "./run_steps.ts";
 
 /** How many generations are kept, the current one included. */
 const KEPT_GENERATIONS = 5;
 
-/** Marks the current generation as confirmed. */
-export async function confirm(_request: unknown, { runner }: Context): Promise<ConfirmResult> {
+/** Marks the current generation as confirmed, and takes the armed way back away. */
+export async function confirm(request: ConfirmRequest, context: Context): Promise<ConfirmResult> {
+  // Should the host be on its way back at this very moment, it is too late.
+  return await locked(() => confirmCurrent(request, context));
+}
+
+async function confirmCurrent(request: ConfirmRequest, context: Context): Promise<ConfirmResult> {
+  const { runner } = context;
   const link = await runner.run({ title: "read the current generation", argv: ["readlink", CURRENT_LINK] });
   const generation = Number(/(\d+)\s*$/.exec(link.stdout)?.[1] ?? 0);
   if (generation === 0) {
     throw new HostError("Cannot confirm: no current generation; expected an activated one");
+  }
+  if (request.generation !== undefined && request.generation !== generation) {
+    throw new HostError(
+      `Cannot confirm generation ${request.generation}: the host went back to generation ${generation} by itself; ` +
+        "expected a confirmation in time. Push again, perhaps with a longer --confirm-timeout",
+    );
   }
   const state = await readState(runner);
   if (state?.status !== "installed" || state.generation !== generation) {
@@ -29,8 +43,9 @@ export async function confirm(_request: unknown, { runner }: Context): Promise<C
       since,
       generation,
     });
+    await disarm(context);
     await forgetOld(runner, generation);
-  }
+  } else if (await readArmed(runner)) await disarm(context);
   return { generation };
 }
 

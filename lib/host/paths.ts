@@ -8,6 +8,10 @@ export const BASELINE_FILE = `${INSTALL_DIR}/baseline.json`;
 export const CAPABILITIES_FILE = `${INSTALL_DIR}/capabilities.json`;
 export const STATE_FILE = `${INSTALL_DIR}/state.json`;
 export const EXECUTABLE = `${INSTALL_DIR}/bin/mobula`;
+/** While it is there, the host goes back by itself unless somebody confirms in time. */
+export const ARMED_FILE = `${INSTALL_DIR}/armed.json`;
+/** The distribution's units that were masked by us, and not before. */
+export const MASKED_FILE = `${INSTALL_DIR}/masked.json`;
 /** How the last activation went; gone after a boot, so that no old word counts. */
 export const ACTIVATION_FILE = "/run/mobula/activation.json";
 export const LOCK_FILE = "/run/mobula/lock";

@@ -19,14 +19,21 @@ import { keyFile } from "../net/wireguard.ts";
 import { Secret } from "../secret.ts";
 import type { Runner } from "../step.ts";
 import { BASELINE_SCRIPT, parseBaseline } from "./baseline.ts";
+import { extend } from "./armed.ts";
 import { type Context, readConfig, readJson, readState, writeJson } from "./context.ts";
-import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK, STATE_FILE } from "./paths.ts";
+import { locked } from "./lock.ts";
+import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK, MASKED_FILE, STATE_FILE } from "./paths.ts";
 import type { PrepareRequest, PrepareResult } from "./protocol.ts";
 import { runStep, runSteps } from "./run_steps.ts";
+
+/** Seconds; activation shortens them again. */
+const PREPARE_SECONDS = 900;
 
 /** May be repeated at any time; on a prepared host it changes nothing but, if asked to, the key. */
 export async function prepare(request: PrepareRequest, context: Context): Promise<PrepareResult> {
   const { runner } = context;
+  // A host on its way back is waited for; one that is still to go back has time for this first.
+  await locked(() => extend(PREPARE_SECONDS, context));
   const state = await readState(runner).catch((error) => {
     // Half a file is what a cut-off installation may leave, and this is what repairs it.
     if (error instanceof HostError && request.reinstall) return undefined;
@@ -155,10 +162,23 @@ async function installPackages(
   const distro = await hostDistro(runner);
   const packages = await packagesToInstall(runner, distro, capabilities);
   if (packages.length === 0) return [];
-  if (packages.includes(distro.packages.openvswitch)) await runSteps(runner, maskSteps(distro), report);
+  if (packages.includes(distro.packages.openvswitch)) {
+    await rememberMasked(runner, distro);
+    await runSteps(runner, maskSteps(distro), report);
+  }
   await refreshPackages({ runner, report }, distro, packages);
   await runSteps(runner, [installStep(distro, packages)], report);
   return packages;
+}
+
+/** Which of the units are about to be masked and were not before: the end of the installation takes just these back. */
+async function rememberMasked(runner: Runner, { unitsToMask }: Distro): Promise<void> {
+  if (await readJson(runner, MASKED_FILE) !== undefined) return;
+  const script =
+    `for unit; do [ "$(readlink "/etc/systemd/system/$unit")" = /dev/null ] || echo "$unit"; done`;
+  const argv = ["sh", "-c", script, "sh", ...unitsToMask];
+  const free = await runStep(runner, { title: "look for masked units", argv });
+  await writeJson(runner, MASKED_FILE, free.split("\n").filter((unit) => unit !== ""));
 }
 
 /** A source that is gone is no harm as long as the packages can be had from another one. */

@@ -51,6 +51,8 @@ export interface StageResult {
 /** Make the staged generation the current one and bring the live network to it. */
 export interface ActivateRequest {
   readonly generation: number;
+  /** Seconds after which the host goes back by itself unless `confirm` has come; 120 unless told. */
+  readonly confirmSeconds?: number;
 }
 
 /** The answer to `activate`. */
@@ -61,11 +63,18 @@ export interface ActivateResult {
   readonly steps: readonly string[];
 }
 
-/** The answer to `status` (its request is empty): how the last activation went. */
+/** Ask how the last activation went. */
+export interface StatusRequest {
+  /** Where it is done but not confirmed: give it so many seconds from now. */
+  readonly extendSeconds?: number;
+}
+
+/** The answer to `status`: how the last activation went. */
 export interface StatusResult {
   readonly generation: number;
-  readonly activation: "running" | "done" | "failed";
-  /** Why it failed, with the last lines of what was said. */
+  /** `rolledback`: nobody confirmed in time, and the host went back by itself. */
+  readonly activation: "running" | "done" | "failed" | "rolledback";
+  /** Why it failed or went back, with the last lines of what was said. */
   readonly error?: string;
   readonly capabilities: Capabilities;
   /** Kernel's boot id: differs after a reboot. */
@@ -101,7 +110,13 @@ export interface ProbeResult {
   readonly clock: number;
 }
 
-/** The answer to `confirm` (its request is empty): the installation is complete. */
+/** The activation has proved itself over a new connection: the host need not go back. */
+export interface ConfirmRequest {
+  /** What is confirmed; anything that is current unless told. */
+  readonly generation?: number;
+}
+
+/** The answer to `confirm`: the installation is complete. */
 export interface ConfirmResult {
   readonly generation: number;
 }
@@ -109,4 +124,26 @@ export interface ConfirmResult {
 /** The answer to `reboot` (its request is empty); the connection dies soon after. */
 export interface RebootResult {
   readonly bootId: string;
+}
+
+/** Give an armed host more time, because the deployer is still there. */
+export interface ExtendRequest {
+  readonly seconds: number;
+}
+
+/** The answer to `extend`. */
+export interface ExtendResult {
+  readonly armed: boolean;
+}
+
+/** The answer to `earlier` (its request is empty): the generation before the current one. */
+export interface EarlierResult {
+  readonly generation: number;
+  /** Base64; the host's own key in that generation. */
+  readonly publicKey: string;
+}
+
+/** The answer to `uninstall` (its request is empty); the connection may die soon after. */
+export interface UninstallResult {
+  readonly started: true;
 }

@@ -3,15 +3,18 @@
  */
 import { UsageError } from "../errors.ts";
 import { activate } from "./activate.ts";
+import { extend } from "./armed.ts";
 import { confirm } from "./confirm.ts";
 import type { Context } from "./context.ts";
+import { earlier } from "./earlier.ts";
 import { LocalRunner } from "./local_runner.ts";
 import { prepare } from "./prepare.ts";
 import { probe, resolveNames } from "./probe.ts";
-import type { HostEvent, NameTarget } from "./protocol.ts";
+import type { ExtendRequest, HostEvent, NameTarget } from "./protocol.ts";
 import { reboot } from "./reboot.ts";
 import { stage } from "./stage.ts";
 import { status } from "./status.ts";
+import { uninstall } from "./uninstall.ts";
 
 // deno-lint-ignore no-explicit-any
 type Action = (request: any, context: Context) => Promise<unknown>;
@@ -24,6 +27,9 @@ const ACTIONS: Readonly<Record<string, Action>> = {
   status,
   probe,
   confirm,
+  extend: async ({ seconds }: ExtendRequest, context) => ({ armed: await extend(seconds, context) }),
+  earlier,
+  uninstall,
   reboot,
   resolve: ({ names, server }: { names: NameTarget[]; server: string }) => resolveNames(names, server),
 };

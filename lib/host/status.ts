@@ -1,20 +1,23 @@
 /**
- * Says how the last activation went. Reads files only.
+ * Says how the last activation went. Reads files only, but that it may give an armed host more time.
  */
 import type { Capabilities } from "../facts.ts";
+import { extend } from "./armed.ts";
 import { type Context, readJson, readState } from "./context.ts";
 import { ACTIVATION_FILE, CAPABILITIES_FILE } from "./paths.ts";
-import type { StatusResult } from "./protocol.ts";
+import type { StatusRequest, StatusResult } from "./protocol.ts";
 import type { Activation } from "./up.ts";
 
 /** After a boot the activation counts as running until mobula.service has said otherwise. */
-export async function status(_request: unknown, { runner }: Context): Promise<StatusResult> {
+export async function status(request: StatusRequest, context: Context): Promise<StatusResult> {
+  const { runner } = context;
   const [activation, capabilities, state, bootId] = await Promise.all([
     readJson<Activation>(runner, ACTIVATION_FILE),
     readJson<Capabilities>(runner, CAPABILITIES_FILE),
     readState(runner),
     readBootId({ runner }),
   ]);
+  if (activation?.status === "done" && request.extendSeconds) await extend(request.extendSeconds, context);
   return {
     generation: state?.generation ?? 0,
     activation: activation?.status ?? "running",

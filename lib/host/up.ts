@@ -6,13 +6,15 @@ import { movesNic } from "../net/steps.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
 import { type Context, readInput, writeJson } from "./context.ts";
 import { lookAtHost } from "./look.ts";
-import { ACTIVATION_FILE, LOCK_FILE, PENDING_DIR } from "./paths.ts";
+import { locked } from "./lock.ts";
+import { ACTIVATION_FILE, PENDING_DIR } from "./paths.ts";
 import { type HostPlan, planHost, planTitles, type SeenHost } from "./plan.ts";
 import { runSteps } from "./run_steps.ts";
 
 /** How an activation went; /run/mobula/activation.json. */
 export interface Activation {
-  readonly status: "running" | "done" | "failed";
+  /** `rolledback`: it was not confirmed, and the host went back by itself. */
+  readonly status: "running" | "done" | "failed" | "rolledback";
   readonly error?: string;
 }
 
@@ -64,7 +66,8 @@ export async function writeFiles({ runner, report }: Context, plan: HostPlan): P
   await runSteps(runner, plan.before, report);
 }
 
-async function converge(context: Context, input: HostInput): Promise<readonly string[]> {
+/** The same for a given input, without a word about it, and without the lock. */
+export async function converge(context: Context, input: HostInput): Promise<readonly string[]> {
   const done: string[] = [];
   await settleDevices(context);
   for (let round = 0; round < MAX_ROUNDS; round++) {
@@ -116,17 +119,5 @@ async function planWithNic({ runner }: Context, input: HostInput): Promise<HostP
       if (!(error instanceof HostError) || Date.now() > deadline) throw error;
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
-  }
-}
-
-/** One at a time: a boot, a push and a restarted daemon may come together. */
-async function locked<T>(action: () => Promise<T>): Promise<T> {
-  await Deno.mkdir(LOCK_FILE.slice(0, LOCK_FILE.lastIndexOf("/")), { recursive: true });
-  const file = await Deno.open(LOCK_FILE, { create: true, write: true, mode: 0o600 });
-  try {
-    await file.lock(true);
-    return await action();
-  } finally {
-    file.close();
   }
 }

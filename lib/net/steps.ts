@@ -42,7 +42,7 @@ export function movesNic(wanted: Network, seen: Seen): boolean {
 }
 
 /** A step that runs `ip` in a scope. */
-function ip(scope: Scope, title: string, ...argv: string[]): Step {
+export function ip(scope: Scope, title: string, ...argv: string[]): Step {
   return {
     title: scope === "root" ? title : `${title} in ${scope}`,
     argv: ["ip", ...argv],
@@ -285,7 +285,8 @@ function family(route: Route): string[] {
   return route.family === "inet6" ? ["-6"] : [];
 }
 
-function routeArgv({ destination, device, via, source, metric, onlink, table }: Route): string[] {
+/** A route's words after `ip route replace`. */
+export function routeArgv({ destination, device, via, source, metric, onlink, table }: Route): string[] {
   return [
     destination,
     ...(via ? ["via", via] : []),
@@ -322,7 +323,10 @@ function ruleSteps(wanted: Network, seen: Seen): Step[] {
   ];
 }
 
-function ruleArgv({ priority, from, to, table }: Seen["rules"][number] | Network["rules"][number]): string[] {
+/** A rule's words after `ip rule add`. */
+export function ruleArgv(
+  { priority, from, to, table }: Seen["rules"][number] | Network["rules"][number],
+): string[] {
   return [
     ...["priority", String(priority)],
     ...(from ? ["from", from] : []),

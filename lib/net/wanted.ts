@@ -213,7 +213,7 @@ function wantedRoutes({ baseline, capabilities, config }: HostInput): Route[] {
     Number(a.via !== undefined) - Number(b.via !== undefined)
   );
   const routes: Route[] = [
-    ...onlinkFirst.map((route) => ({
+    ...onlinkFirst.map(({ protocol: _, ...route }) => ({
       scope: "mobula" as const,
       table: MAIN_TABLE,
       device: LINK.externalBridge,

@@ -54,6 +54,26 @@ function wordsOf(lines: readonly string[]): string[] {
   return lines.map((line) => line.replace(/\\$/, "")).join("").trim().split(/\s+/);
 }
 
+const MARK = "#mobula# ";
+
 function commentOut(line: string): string {
-  return `#mobula# ${line}`;
+  return `${MARK}${line}`;
+}
+
+/**
+ * Takes `releaseInterface` back: `before` is the text it was first given. Where somebody has edited the file since, our comments
+ * become lines again, and the interface comes back into the lines of `auto` from which it was taken.
+ */
+export function restoreInterfaces(text: string, nic: string, before: string): string {
+  if (text === releaseInterface(before, nic)) return before;
+  const shortened = new Map(
+    extendedLines(before).flatMap((lines): [string, string][] => {
+      const original = lines.join("\n");
+      const released = releaseInterface(original, nic);
+      return released === original || released.startsWith(MARK) ? [] : [[released, original]];
+    }),
+  );
+  return text.split("\n").map((line) =>
+    line.startsWith(MARK) ? line.slice(MARK.length) : shortened.get(line) ?? line
+  ).join("\n");
 }

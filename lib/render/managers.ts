@@ -1,7 +1,7 @@
 /**
  * Files that make the host's network managers let go of the external interface and leave our links alone. Pure.
  */
-import type { Baseline } from "../facts.ts";
+import type { Baseline, NetworkManager } from "../facts.ts";
 import type { AccessMode } from "../fleet.ts";
 import { externalVeth, LINK } from "../net/network.ts";
 import type { WantedFile } from "../step.ts";
@@ -18,6 +18,15 @@ const RENDERERS = {
   // Its files are the admin's and are only edited: see ifupdown.ts.
   ifupdown: () => [],
 } as const;
+
+/** Paths of a manager's files, whatever stands in them. */
+export function managerFiles(manager: NetworkManager): string[] {
+  const nobody: Baseline = {
+    ...{ schema: 1, interface: "", mac: "", mtu: 0, addresses: [], routes: [], resolvers: [], search: [] },
+    ...{ resolvConf: {}, sshPort: 22, managers: [manager] },
+  };
+  return renderManagers(nobody, "auto").map(({ path }) => path);
+}
 
 /** Our links on the host; `veth_fac0` only where it is not left to the admin. */
 function ourLinks(baseline: Baseline, access: AccessMode): string[] {

@@ -19,8 +19,14 @@ const OVS_DIR = `${RUN_DIR}/ovs`;
 /** The unit that brings the network up at boot. */
 export const MAIN_UNIT = "mobula.service";
 
+/** The unit that takes back what nobody has confirmed; started by a timer, and by a boot that comes before the confirmation. */
+export const ROLLBACK_UNIT = "mobula-rollback.service";
+
+/** The timer that starts it: made when it is needed, so that it can be told when. */
+export const ROLLBACK_TIMER = "mobula-rollback.timer";
+
 /** The unit that configures a restarted daemon again. */
-const HEAL_UNIT = "mobula-heal.service";
+export const HEAL_UNIT = "mobula-heal.service";
 
 /** All units and programs of a host. */
 export function renderUnits(capabilities: Capabilities): WantedFile[] {
@@ -28,6 +34,7 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
   return [
     { path: `${UNIT_DIR}/${MAIN_UNIT}`, content: MAIN },
     { path: `${UNIT_DIR}/${HEAL_UNIT}`, content: HEAL_SERVICE },
+    ...renderRollback(),
     daemonUnit("ovsdb", "Open vSwitch database", { heals: false }),
     daemonUnit("vswitchd", "Open vSwitch", { heals: true }),
     daemonUnit("dnsmasq", "name server of the gateway", { heals: false }),
@@ -43,6 +50,14 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
   ];
 }
 
+/** What has to be there before anything else is changed: it takes the change back. */
+export function renderRollback(): WantedFile[] {
+  return [
+    { path: `${UNIT_DIR}/${ROLLBACK_UNIT}`, content: ROLLBACK },
+    program("arm-rollback", ARM_ROLLBACK),
+  ];
+}
+
 const MAIN = `${HEADER}
 [Unit]
 Description=mobula: gateway, switch and mesh of this host
@@ -52,11 +67,34 @@ Before=network-pre.target shutdown.target
 After=local-fs.target systemd-modules-load.service systemd-sysctl.service systemd-udev-trigger.service systemd-udev-settle.service cloud-init-local.service
 Conflicts=shutdown.target
 RequiresMountsFor=/opt/mobula /var
+ConditionPathExists=/opt/mobula/current
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=${BIN_DIR}/mobula up
+TimeoutStartSec=300
+
+[Install]
+WantedBy=multi-user.target
+`;
+
+/** At boot it comes first of all: what is taken back is not even begun. */
+const ROLLBACK = `${HEADER}
+[Unit]
+Description=mobula: take back what nobody has confirmed
+DefaultDependencies=no
+Wants=network-pre.target
+Before=network-pre.target shutdown.target ${MAIN_UNIT}
+After=local-fs.target systemd-modules-load.service systemd-sysctl.service systemd-udev-trigger.service systemd-udev-settle.service cloud-init-local.service
+Conflicts=shutdown.target
+RequiresMountsFor=/opt/mobula /var
+ConditionPathExists=/opt/mobula/armed.json
+StartLimitInterval=0
+
+[Service]
+Type=oneshot
+ExecStart=${BIN_DIR}/mobula undo
 TimeoutStartSec=300
 
 [Install]
@@ -161,6 +199,21 @@ while [ $tries -lt 200 ]; do
 done
 if [ -e "${RUN_DIR}/expected/$unit" ]; then rm -f "${RUN_DIR}/expected/$unit"; exit 0; fi
 exec systemctl restart --no-block ${HEAL_UNIT}
+`;
+
+/**
+ * Takes the seconds until the host goes back, or nothing for never. The timer lives in no session, and tries again should what it
+ * starts be killed.
+ */
+const ARM_ROLLBACK = `set -eu
+systemctl stop ${ROLLBACK_TIMER} 2>/dev/null || :
+systemctl reset-failed ${ROLLBACK_TIMER} ${ROLLBACK_UNIT} 2>/dev/null || :
+[ $# = 1 ] || exit 0
+set -- "$1" $(($1 + 20)) $(($1 + 60)) $(($1 + 180)) $(($1 + 600)) $(($1 + 3600))
+first=$1
+shift
+for seconds do set -- "$@" "--timer-property=OnActiveSec=$seconds"; shift; done
+exec systemd-run --quiet --unit=${ROLLBACK_UNIT} --on-active="$first" --timer-property=AccuracySec=1s "$@"
 `;
 
 const RUN_HEAL = `tries=0

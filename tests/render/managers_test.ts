@@ -1,6 +1,6 @@
 /** The network managers let go of the card, and of nothing else. */
 import { assertEquals } from "@std/assert";
-import { ifupdownEdits, releaseInterface } from "../../lib/render/ifupdown.ts";
+import { ifupdownEdits, releaseInterface, restoreInterfaces } from "../../lib/render/ifupdown.ts";
 import { renderManagers } from "../../lib/render/managers.ts";
 import { baselineOf } from "../net/fixtures.ts";
 
@@ -56,6 +56,13 @@ for (const [what, before, after] of CASES) {
     const edited = releaseInterface(before, "eth0");
     assertEquals(edited, after);
     assertEquals(releaseInterface(edited, "eth0"), after);
+  });
+
+  Deno.test(`restoreInterfaces: takes back: ${what}`, () => {
+    assertEquals(restoreInterfaces(after, "eth0", before), before);
+    assertEquals(restoreInterfaces(before, "eth0", before), before);
+    const edited = restoreInterfaces(`# a line of the admin's\n${after}`, "eth0", before);
+    assertEquals(edited, `# a line of the admin's\n${before}`);
   });
 }
 

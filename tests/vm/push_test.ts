@@ -21,6 +21,8 @@ const HOSTS: readonly HostOptions[] = [
 const NAMES = HOSTS.map(({ name }) => name);
 const EXTRA_NAMES = { "10.31.200.1": "printer.example" };
 
+/** An emulated machine needs longer than a real one to prove itself. */
+const PATIENT = ["--confirm-timeout", "900"];
 /** An emulated machine is ten to twenty times slower. */
 const PUSH_TIMEOUT_MS = 20 * 60_000;
 const NETWORK_DEADLINE_MS = 120_000;
@@ -38,7 +40,7 @@ const { proof } = setStage<Pushed>({
   prepare: async (lab) => {
     await writeInventory(lab, { extraHosts: EXTRA_NAMES });
     const program = await executable("compiled");
-    const pushed = await timed("push", () => mobula(lab, options(program), "push", "--verbose"));
+    const pushed = await timed("push", () => mobula(lab, options(program), "push", "--verbose", ...PATIENT));
     console.log(pushed.stdout.split("\n").filter((line) => line.startsWith("seconds:")).join("\n"));
     expectCode(pushed, 0, "the push of three virtual machines");
     return { program, said: pushed.stdout + pushed.stderr };
@@ -138,7 +140,7 @@ proof("machines: verify says the mode of each, and answers 0", async (lab, { pro
 });
 
 proof("machines: pushed again, nothing is changed", async (lab, { program }) => {
-  const again = await timed("second push", () => mobula(lab, options(program), "push"));
+  const again = await timed("second push", () => mobula(lab, options(program), "push", ...PATIENT));
   expectCode(again, 0, "the second push");
   for (const name of NAMES) {
     assertMatch(

@@ -1,0 +1,87 @@
+/**
+ * `mobula uninstall`: gives the hosts, or with `--local` this very one, their own network back. Effects: those of the phases or of
+ * the unit that does it; writes to standard output.
+ */
+import { pause } from "../deploy/parallel.ts";
+import { push, type PushResult } from "../deploy/push.ts";
+import type { PushOptions } from "../deploy/run.ts";
+import { UNINSTALL_PHASES } from "../deploy/uninstall.ts";
+import { EXIT, HostError } from "../errors.ts";
+import type { Baseline } from "../facts.ts";
+import { BASELINE_SCRIPT, parseBaseline } from "../host/baseline.ts";
+import { readJson } from "../host/context.ts";
+import { LocalRunner } from "../host/local_runner.ts";
+import { BASELINE_FILE, INSTALL_DIR } from "../host/paths.ts";
+import { runStep } from "../host/run_steps.ts";
+import { uninstall } from "../host/uninstall.ts";
+import { baselineDifferences } from "../net/down.ts";
+import { reportJson } from "../ui/report.ts";
+import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
+import { copyOwnExecutable } from "./install.ts";
+
+type UninstallOptions = Omit<PushOptions, "reboot" | "keepKeys" | "reinstall"> & OutputOptions;
+
+/** Uninstalls and reports; gives the exit code. */
+export async function uninstallCommand(options: UninstallOptions): Promise<number> {
+  const full = { ...options, reboot: false, keepKeys: true, reinstall: false };
+  const result = await push(full, progressFor(options), UNINSTALL_PHASES);
+  writeLine(options.json ? JSON.stringify(reportJson(result), null, 2) : render(result));
+  return result.exitCode;
+}
+
+function render({ push }: PushResult): string {
+  return push.hosts.map(({ host, failure, notes, bare }) => {
+    const said = failure
+      ? `FAILED in ${failure.phase}: ${failure.message}`
+      : bare
+      ? "nothing to remove"
+      : "uninstalled";
+    return [`${host.hostname} (id ${host.id}): ${said}`, ...notes.map((note) => `    ${note}`)].join("\n");
+  }).join("\n");
+}
+
+/** Milliseconds. */
+const PATIENCE = 180_000;
+
+/** The same on this host; the unit goes on should the terminal be lost. */
+export async function uninstallHere(options: OutputOptions): Promise<number> {
+  const runner = new LocalRunner();
+  if (!await isThere(INSTALL_DIR)) {
+    writeLine(options.json ? JSON.stringify({ ok: true, differences: [] }) : "There is nothing to remove.");
+    return EXIT.ok;
+  }
+  const progress = progressFor({ ...options, verbose: true });
+  Deno.addSignalListener("SIGHUP", () => {});
+  const baseline = await readJson<Baseline>(runner, BASELINE_FILE);
+  await copyOwnExecutable();
+  await uninstall({}, { runner, report: (title) => progress.step("this host", title) });
+  progress.step("this host", "give the network back");
+  const deadline = Date.now() + PATIENCE;
+  while (await isThere(INSTALL_DIR)) {
+    if (Date.now() > deadline) {
+      throw new HostError(
+        `Cannot finish the uninstallation: ${INSTALL_DIR} is still there after ${
+          PATIENCE / 1000
+        } s; expected nothing ` +
+          'of mobula. See "journalctl -u mobula-rollback", then uninstall again',
+      );
+    }
+    await pause(300);
+  }
+  await progress.end();
+  const output = baseline &&
+    await runStep(runner, { title: "read the network", argv: ["sh", "-s"], stdin: BASELINE_SCRIPT });
+  const differences = baseline && output !== undefined
+    ? baselineDifferences(baseline, parseBaseline(output, baseline.sshPort))
+    : [];
+  writeLine(
+    options.json
+      ? JSON.stringify({ ok: true, differences })
+      : ["Uninstalled.", ...differences.map((difference) => `Differs from before: ${difference}`)].join("\n"),
+  );
+  return EXIT.ok;
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await Deno.lstat(path).then(() => true, () => false);
+}

@@ -1,0 +1,105 @@
+/**
+ * The host's own undo: armed before anything is changed, disarmed by a confirmation, else carried out by a unit of its own. Writes
+ * `/opt/mobula/armed.json` and the unit, and starts the timer.
+ */
+import { BIN_DIR } from "../net/steps.ts";
+import { renderRollback, ROLLBACK_UNIT } from "../render/units.ts";
+import type { Runner } from "../step.ts";
+import { type Context, generationDir, readConfig, readJson, readState, writeJson } from "./context.ts";
+import { ARMED_FILE } from "./paths.ts";
+import { runStep, runSteps } from "./run_steps.ts";
+import { readBootId } from "./status.ts";
+
+/** Seconds that a host waits for a confirmation unless told. */
+export const CONFIRM_TIMEOUT = 120;
+
+/** /opt/mobula/armed.json: what is taken back, to where, and when. */
+export interface Armed {
+  readonly schema: 1;
+  /** What is being tried; 0 where the installation itself is to go. */
+  readonly generation: number;
+  /** What was confirmed last; 0 for the network of the baseline. */
+  readonly previous: number;
+  /** Nothing of ours shall be left. */
+  readonly uninstall?: boolean;
+  /** The boot in which it was armed, and seconds since that boot at which it is carried out: no clock can be set by that. */
+  readonly bootId: string;
+  readonly deadline: number;
+  /** The seconds that were given. */
+  readonly seconds: number;
+}
+
+/** What the host would do if nobody confirms, if it is armed at all. */
+export async function readArmed(runner: Runner): Promise<Armed | undefined> {
+  return await readJson<Armed>(runner, ARMED_FILE);
+}
+
+/** Arms the way back from a generation: to the one confirmed last, or to the network of before. */
+export async function armFor(generation: number, seconds: number, context: Context): Promise<void> {
+  const confirmed = (await readState(context.runner).catch(() => undefined))?.generation ?? 0;
+  const isThere = confirmed > 0 && confirmed !== generation &&
+    await readConfig(context.runner, generationDir(confirmed)).catch(() => undefined) !== undefined;
+  await arm({ generation, previous: isThere ? confirmed : 0, seconds }, context);
+}
+
+/** Writes down what is to be taken back, enables it for the next boot, and starts the timer; all of it before the first change. */
+export async function arm(
+  wanted: Pick<Armed, "generation" | "previous" | "seconds" | "uninstall">,
+  { runner, report }: Context,
+): Promise<void> {
+  report(`arm the way back: ${wanted.seconds} s`);
+  await prepareUndo(runner);
+  const [bootId, now] = await Promise.all([readBootId({ runner }), uptime(runner)]);
+  await writeJson(
+    runner,
+    ARMED_FILE,
+    { schema: 1, ...wanted, bootId, deadline: now + wanted.seconds } satisfies Armed,
+  );
+  await startTimer(runner, wanted.seconds);
+}
+
+/** Gives more time, if the host is armed; says whether it is. */
+export async function extend(seconds: number, { runner }: Context): Promise<boolean> {
+  const armed = await readArmed(runner);
+  if (!armed || armed.uninstall) return false;
+  const deadline = await uptime(runner) + seconds;
+  await writeJson(runner, ARMED_FILE, { ...armed, seconds, deadline } satisfies Armed);
+  await startTimer(runner, seconds);
+  return true;
+}
+
+/** Takes the undo back: what was armed has been confirmed, or has been carried out. */
+export async function disarm({ runner }: Context): Promise<void> {
+  await runner.writeFile({ path: ARMED_FILE, content: undefined });
+  await runStep(runner, { title: "stop the timer of the way back", argv: [`${BIN_DIR}/arm-rollback`] });
+}
+
+/** Seconds since boot, which no setting of the clock changes. */
+export async function uptime(runner: Runner): Promise<number> {
+  return Number((await runner.readFile("/proc/uptime"))?.split(" ")[0] ?? 0);
+}
+
+async function startTimer(runner: Runner, seconds: number): Promise<void> {
+  const argv = [`${BIN_DIR}/arm-rollback`, String(Math.ceil(seconds))];
+  await runStep(runner, { title: "start the timer of the way back", argv });
+}
+
+/** The unit and its programs, and the link by which a boot finds it. */
+async function prepareUndo(runner: Runner): Promise<void> {
+  const files = renderRollback();
+  const seen = await runner.readFiles([...files.map(({ path }) => path), ENABLED_LINK]);
+  const changed = files.filter(({ path, content }) => seen.get(path) !== content);
+  for (const file of changed) await runner.writeFile(file);
+  const steps = [
+    ...changed.length === 0
+      ? []
+      : [{ title: "reload systemd's units", argv: ["systemctl", "daemon-reload"] }],
+    ...seen.get(ENABLED_LINK) !== undefined && changed.length === 0
+      ? []
+      : [{ title: `enable ${ROLLBACK_UNIT}`, argv: ["systemctl", "enable", "--quiet", ROLLBACK_UNIT] }],
+  ];
+  await runSteps(runner, steps, () => {});
+}
+
+/** What `systemctl enable` makes. */
+const ENABLED_LINK = `/etc/systemd/system/multi-user.target.wants/${ROLLBACK_UNIT}`;

@@ -1,0 +1,24 @@
+/**
+ * Finds the generation before the current one. Reads files only.
+ */
+import { HostError } from "../errors.ts";
+import { type Context, generationDir, readConfig, readState } from "./context.ts";
+import { GENERATIONS_DIR } from "./paths.ts";
+import type { EarlierResult } from "./protocol.ts";
+
+/** The newest generation that is older than the confirmed one. */
+export async function earlier(_request: unknown, { runner }: Context): Promise<EarlierResult> {
+  const current = (await readState(runner))?.generation ?? 0;
+  const { stdout } = await runner.run({ title: "list the generations", argv: ["ls", GENERATIONS_DIR] });
+  const older = stdout.split("\n").filter((name) => /^\d+$/.test(name)).map(Number)
+    .filter((number) => number < current).sort((a, b) => b - a);
+  for (const generation of older) {
+    const config = await readConfig(runner, generationDir(generation)).catch(() => undefined);
+    const publicKey = config?.hosts.find(({ id }) => id === config.self)?.publicKey;
+    if (publicKey !== undefined) return { generation, publicKey };
+  }
+  throw new HostError(
+    `Cannot go back: the host knows no generation before ${current}; expected one. ` +
+      "To give its network back, uninstall",
+  );
+}

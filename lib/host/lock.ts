@@ -1,0 +1,42 @@
+/**
+ * One at a time: a boot, a push, a restarted daemon and the way back may come together. Locks a file in /run; may end the process
+ * that holds it.
+ */
+import { LOCK_FILE } from "./paths.ts";
+
+/** Runs the action while nobody else changes the host. */
+export async function locked<T>(action: () => Promise<T>): Promise<T> {
+  return await withLock(undefined, action);
+}
+
+/** The same, but whoever holds the lock for longer than so many milliseconds is ended: what is to be taken back must not wait. */
+export async function lockedByForce<T>(patience: number, action: () => Promise<T>): Promise<T> {
+  return await withLock(patience, action);
+}
+
+async function withLock<T>(patience: number | undefined, action: () => Promise<T>): Promise<T> {
+  await Deno.mkdir(LOCK_FILE.slice(0, LOCK_FILE.lastIndexOf("/")), { recursive: true });
+  const file = await Deno.open(LOCK_FILE, { create: true, read: true, write: true, mode: 0o600 });
+  const timer = patience === undefined ? undefined : setTimeout(endHolder, patience);
+  try {
+    await file.lock(true);
+    clearTimeout(timer);
+    await file.truncate();
+    await file.write(new TextEncoder().encode(`${Deno.pid}\n`));
+    return await action();
+  } finally {
+    clearTimeout(timer);
+    file.close();
+  }
+}
+
+/** A holder that has ended left its number behind, which may be another's by now: only one of our own programs is ended. */
+async function endHolder(): Promise<void> {
+  try {
+    const pid = Number(await Deno.readTextFile(LOCK_FILE));
+    if (!(pid > 1) || pid === Deno.pid) return;
+    if ((await Deno.readTextFile(`/proc/${pid}/cmdline`)).includes("mobula")) Deno.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended by itself.
+  }
+}

@@ -1,0 +1,208 @@
+/**
+ * Takes back what nobody has confirmed, or the whole installation: run by `mobula-rollback.service`, by its timer or at boot. Changes
+ * the host's network.
+ *
+ * A boot that finds the host armed does not wait for the deadline: what has just been tried may be the reason for the reboot, and
+ * whoever would confirm it has lost the connection anyway.
+ */
+import type { Baseline, HostStateFile } from "../facts.ts";
+import { baselineDifferences, downSteps, isTaken } from "../net/down.ts";
+import { lookScript, parseSeen, type Seen } from "../net/seen.ts";
+import { HEAL_UNIT, MAIN_UNIT } from "../render/units.ts";
+import type { Runner } from "../step.ts";
+import { type Armed, disarm, readArmed, uptime } from "./armed.ts";
+import { BASELINE_SCRIPT, parseBaseline } from "./baseline.ts";
+import { type Context, generationDir, readInput, readJson, readState, writeJson } from "./context.ts";
+import { LAST_SCRIPT, leavePaths, leavePlan, OUR_UNITS } from "./leave.ts";
+import { lockedByForce } from "./lock.ts";
+import {
+  ACTIVATION_FILE,
+  ARMED_FILE,
+  BASELINE_FILE,
+  CURRENT_LINK,
+  MASKED_FILE,
+  STATE_FILE,
+} from "./paths.ts";
+import { runStep, runSteps } from "./run_steps.ts";
+import { readBootId } from "./status.ts";
+import { type Activation, converge } from "./up.ts";
+
+/** Milliseconds that somebody else who changes the host is waited for. */
+const LOCK_PATIENCE = 3_000;
+/** Milliseconds that the host's own network manager is given until its network is compared with the baseline. */
+const SETTLE_PATIENCE = 15_000;
+/** So many times in a row nothing differs: a network manager that has just started may still change its mind. */
+const CALM = 3;
+const MAX_ROUNDS = 5;
+
+/** Carries out what is armed, if its time has come; does nothing on a host that is not armed. */
+export async function undo(context: Context): Promise<void> {
+  const { runner } = context;
+  if (!await isDue(runner)) return;
+  const kill = ["systemctl", "kill", "--signal=KILL", MAIN_UNIT, HEAL_UNIT];
+  await runner.run({ title: "end what is under way", argv: kill });
+  await lockedByForce(LOCK_PATIENCE, async () => {
+    // It may have been confirmed in the last moment.
+    const armed = await isDue(runner);
+    if (!armed) return;
+    // Whoever comes back meanwhile must not take the former success for the present state.
+    await writeJson(runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);
+    if (armed.previous > 0) await backToGeneration(armed, context);
+    else await backToBaseline(armed, context);
+  });
+}
+
+/** What is armed, if nobody has asked for more time meanwhile. */
+async function isDue(runner: Runner): Promise<Armed | undefined> {
+  const armed = await readArmed(runner);
+  if (!armed) return undefined;
+  const [bootId, now] = await Promise.all([readBootId({ runner }), uptime(runner)]);
+  return bootId !== armed.bootId || now + 1 >= armed.deadline ? armed : undefined;
+}
+
+async function backToGeneration(armed: Armed, context: Context): Promise<void> {
+  const { runner, report } = context;
+  report(`go back to generation ${armed.previous}`);
+  await runStep(runner, {
+    title: `make generation ${armed.previous} current`,
+    argv: ["ln", "-sfn", generationDir(armed.previous), CURRENT_LINK],
+  });
+  await converge(context, await readInput(runner));
+  await tell(runner, armed, `generation ${armed.previous}`);
+  if (!await wasInterrupted(armed, runner)) {
+    const since = new Date().toISOString();
+    const installed = { schema: 1, status: "installed", phase: "rollback" } as const;
+    await writeJson(
+      runner,
+      STATE_FILE,
+      { ...installed, since, generation: armed.previous } satisfies HostStateFile,
+    );
+  }
+  await disarm(context);
+}
+
+async function backToBaseline(armed: Armed, context: Context): Promise<void> {
+  const { runner, report } = context;
+  report("give the network back as it was before mobula");
+  const baseline = await readJson<Baseline>(runner, BASELINE_FILE);
+  // Killed in between, the next boot must not configure what has just been taken away.
+  await runStep(runner, { title: "forget the current generation", argv: ["rm", "-f", CURRENT_LINK] });
+  const leaving = leavePlan(baseline, await runner.readFiles(leavePaths(baseline)));
+  if (baseline) await giveBack(baseline, armed, context);
+  else {await runSteps(
+      runner,
+      [{ title: "stop our units", argv: ["systemctl", "stop", ...OUR_UNITS] }],
+      report,
+    ).catch(() => {});}
+  for (const file of leaving.files) {
+    report(`${file.content === undefined ? "remove" : "restore"} ${file.path}`);
+    await runner.writeFile(file);
+  }
+  await runSteps(runner, [...leaving.steps, ...leaving.reloads], report);
+  const differences = baseline ? await settle(baseline, armed, context) : [];
+  for (const difference of differences) report(`differs from before: ${difference}`);
+  await finish(armed, differences, context);
+}
+
+/** The network itself; again and again, because the host's own network manager may get in between. */
+async function giveBack(baseline: Baseline, armed: Armed, context: Context): Promise<void> {
+  const { runner, report } = context;
+  const sameBoot = await readBootId({ runner }) === armed.bootId;
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    const seen = await lookAround(runner);
+    if (!sameBoot && isTaken(baseline, seen)) await markTaken(armed, runner);
+    const steps = downSteps(baseline, seen, { restoreSettled: sameBoot });
+    if (steps.length === 0) return;
+    await runSteps(runner, steps, report);
+  }
+}
+
+/** From here on the addresses are ours to restore, also if this run is killed. */
+async function markTaken(armed: Armed, runner: Runner): Promise<void> {
+  const bootId = await readBootId({ runner });
+  await writeJson(runner, ARMED_FILE, { ...armed, bootId, deadline: 0 } satisfies Armed);
+}
+
+async function lookAround(runner: Runner): Promise<Seen> {
+  const script = lookScript([], OUR_UNITS);
+  return parseSeen(
+    await runStep(runner, { title: "look at the network", argv: ["sh", "-s"], stdin: script }),
+    OUR_UNITS,
+  );
+}
+
+/** Waits until the network is as it was; what its manager has taken away again meanwhile is restored. Gives what still differs. */
+async function settle(baseline: Baseline, armed: Armed, context: Context): Promise<readonly string[]> {
+  // At boot the network's manager has not even begun.
+  if (await readBootId(context) !== armed.bootId && !await isMarked(context.runner)) return [];
+  const { runner, report } = context;
+  const deadline = Date.now() + SETTLE_PATIENCE;
+  let calm = 0;
+  while (true) {
+    const differences = await differencesNow(baseline, runner);
+    calm = differences.length === 0 ? calm + 1 : 0;
+    if (calm === CALM || Date.now() > deadline) return differences;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await runSteps(runner, downSteps(baseline, await lookAround(runner), { restoreSettled: true }), report);
+  }
+}
+
+async function isMarked(runner: Runner): Promise<boolean> {
+  return (await readArmed(runner))?.bootId === await readBootId({ runner });
+}
+
+async function differencesNow(baseline: Baseline, runner: Runner): Promise<readonly string[]> {
+  const argv = ["sh", "-s"];
+  const output = await runStep(runner, { title: "read the network", argv, stdin: BASELINE_SCRIPT });
+  try {
+    return baselineDifferences(baseline, parseBaseline(output, baseline.sshPort));
+  } catch (error) {
+    return [error instanceof Error ? error.message : String(error)];
+  }
+}
+
+async function finish(armed: Armed, differences: readonly string[], context: Context): Promise<void> {
+  const { runner } = context;
+  if (armed.uninstall) {
+    const units = await readJson<string[]>(runner, MASKED_FILE) ?? [];
+    const unmask = {
+      title: "unmask the distribution's Open vSwitch units",
+      argv: ["systemctl", "unmask", ...units],
+    };
+    if (units.length > 0) await runSteps(runner, [unmask], context.report);
+  } else {
+    await tell(runner, armed, "the network of before", differences);
+    await forgetInstallation(armed, runner);
+  }
+  await disarm(context);
+  const argv = ["sh", "-c", LAST_SCRIPT, "sh", armed.uninstall ? "uninstall" : "keep"];
+  await runStep(runner, { title: "remove what is left", argv });
+}
+
+/** The next push installs as if for the first time, from the network that it finds then. */
+async function forgetInstallation(armed: Armed, runner: Runner): Promise<void> {
+  await runner.writeFile({ path: BASELINE_FILE, content: undefined });
+  if (await wasInterrupted(armed, runner)) return;
+  await runner.writeFile({ path: STATE_FILE, content: undefined });
+}
+
+/** After a reboot the mark of an interrupted installation stays: with the power, the package manager may have been interrupted too. */
+async function wasInterrupted(armed: Armed, runner: Runner): Promise<boolean> {
+  const rebooted = await readBootId({ runner }) !== armed.bootId;
+  return rebooted && (await readState(runner).catch(() => undefined))?.status !== "installed";
+}
+
+/** For whoever asks how the activation went. */
+async function tell(
+  runner: Runner,
+  armed: Armed,
+  where: string,
+  differences: readonly string[] = [],
+): Promise<void> {
+  const rest = differences.length === 0 ? "" : `, but ${differences.join(", ")}`;
+  const reason = await readBootId({ runner }) === armed.bootId
+    ? `nobody confirmed it within ${armed.seconds} s`
+    : "it was rebooted before anybody confirmed it";
+  const error = `${reason}, so the host went back to ${where}${rest}`;
+  await writeJson(runner, ACTIVATION_FILE, { status: "rolledback", error } satisfies Activation);
+}

@@ -1,0 +1,181 @@
+/**
+ * The network as the baseline has it against what is seen → the steps that give it back. Pure.
+ */
+import { HostError } from "../errors.ts";
+import type { Baseline, BaselineRoute } from "../facts.ts";
+import type { Step } from "../step.ts";
+import { externalVeth, LINK } from "./network.ts";
+import type { Seen, SeenLink, SeenRoute } from "./seen.ts";
+import { ip, routeArgv, ruleArgv } from "./steps.ts";
+import { RULE_PRIORITIES } from "./wanted.ts";
+
+const MAIN_TABLE = 254;
+
+/** What decides about addresses and routes of an external interface that is in the root namespace already. */
+export interface DownOptions {
+  /** After a reboot the host's own network manager configures it, and minds if somebody else has done so. */
+  readonly restoreSettled: boolean;
+}
+
+/**
+ * The order: what would stand in the way of the host's own routes, then the external interface with all that it carried, then
+ * what no traffic depends on. Throws HostError if the external interface is nowhere. Nothing to do is an empty list.
+ */
+export function downSteps(baseline: Baseline, seen: Seen, options: DownOptions): Step[] {
+  const nic = findExternal(baseline, seen);
+  return [
+    ...ruleSteps(seen),
+    ...linkSteps(baseline, seen),
+    ...nicSteps(baseline, nic),
+    ...settingSteps(baseline, seen, nic, options),
+    ...stopSteps(seen.activeUnits),
+    ...seen.namespaces.map((name) => ip("root", `delete namespace ${name}`, "netns", "delete", name)),
+  ];
+}
+
+/** Whether the external interface is in a namespace of ours. */
+export function isTaken(baseline: Baseline, seen: Seen): boolean {
+  return findExternal(baseline, seen).scope !== "root";
+}
+
+function isOurLink(baseline: Baseline, name: string): boolean {
+  return Object.values<string>(LINK).includes(name) || name === externalVeth(baseline.interface);
+}
+
+/** By its permanent address, whatever its name is now; what stands upon it may have the same address. */
+function findExternal(baseline: Baseline, seen: Seen): SeenLink {
+  const candidates = seen.links.filter((link) =>
+    !isOurLink(baseline, link.name) && !["vlan", "bridge", "bond"].includes(link.kind ?? "") &&
+    (link.permanentMac ?? link.mac) === baseline.mac
+  ).sort((a, b) => Number(b.name === baseline.interface) - Number(a.name === baseline.interface));
+  const found = candidates.find(({ scope }) => scope !== "root") ?? candidates[0];
+  if (found) return found;
+  throw new HostError(
+    `Cannot find the external interface: no link has the address ${baseline.mac} (it was called ${baseline.interface}); ` +
+      "expected the network card that carried the host's address before mobula; see `ip link`",
+  );
+}
+
+function ruleSteps(seen: Seen): Step[] {
+  const ours: readonly number[] = Object.values(RULE_PRIORITIES);
+  return seen.rules.filter(({ priority }) => ours.includes(priority)).map((rule) =>
+    ip("root", `remove rule ${rule.priority}`, "rule", "del", ...ruleArgv(rule))
+  );
+}
+
+/** Each end of a pair takes the other one with it; so do routes and neighbours of the link. */
+function linkSteps(baseline: Baseline, seen: Seen): Step[] {
+  return seen.links.filter(({ scope, name }) => scope === "root" && isOurLink(baseline, name))
+    .map(({ name }) => ip("root", `delete link ${name}`, "link", "delete", name));
+}
+
+function nicSteps(baseline: Baseline, { scope, name }: SeenLink): Step[] {
+  const own = baseline.interface;
+  if (scope === "root") {
+    return name === own
+      ? []
+      : [ip("root", `rename ${name} to ${own}`, "link", "set", name, "down", "name", own)];
+  }
+  return [
+    ip(scope, `take ${name} out of the gateway's bridge`, "link", "set", name, "down", "nomaster"),
+    {
+      ...ip(scope, `give ${own} back to the host`, "link", "set", name, "name", own, "netns", "1"),
+      effect: "the host's network, about 2 s",
+    },
+  ];
+}
+
+function settingSteps(
+  baseline: Baseline,
+  seen: Seen,
+  nic: SeenLink,
+  { restoreSettled }: DownOptions,
+): Step[] {
+  const { interface: name, mtu, addresses, routes } = baseline;
+  const moved = nic.scope !== "root" || nic.name !== name;
+  if (!moved && !restoreSettled) return [];
+  const live: Partial<SeenLink> = nic.scope === "root" ? nic : {};
+  const changes = [
+    ...live.mtu === mtu ? [] : ["mtu", String(mtu)],
+    ...live.up && !moved ? [] : ["up"],
+  ];
+  const isLive = (route: BaselineRoute) =>
+    !moved && seen.routes.some((other) => sameRoute(name, route, other));
+  return [
+    ...changes.length === 0
+      ? []
+      : [ip("root", `set ${name} ${changes.join(" ")}`, "link", "set", name, ...changes)],
+    ...addresses.filter((address) => !live.addresses?.includes(address))
+      .map((address) => addressStep(name, address)),
+    ...gatewaysFirst(routes).filter((route) => !isLive(route)).map((route) => routeStep(name, route)),
+  ];
+}
+
+/** With the broadcast address that every network manager gives. */
+function addressStep(name: string, address: string): Step {
+  const broadcast = address.includes(":") || /\/3[12]$/.test(address) ? [] : ["broadcast", "+"];
+  return ip("root", `add ${address} to ${name}`, "addr", "replace", address, ...broadcast, "dev", name);
+}
+
+/** A next hop outside of the host's subnet is reached by a route of its own, which has to be there first. */
+function gatewaysFirst(routes: readonly BaselineRoute[]): readonly BaselineRoute[] {
+  return [...routes].sort((a, b) => Number(a.via !== undefined) - Number(b.via !== undefined));
+}
+
+function routeStep(device: string, route: BaselineRoute): Step {
+  const argv = routeArgv({ ...route, scope: "root", table: MAIN_TABLE, device });
+  return ip(
+    "root",
+    `set route ${route.destination} to ${device}`,
+    ...(route.family === "inet6" ? ["-6"] : []),
+    "route",
+    "replace",
+    ...argv,
+    // As its maker would: else that one makes it once more.
+    ...(route.protocol ? ["proto", route.protocol] : []),
+  );
+}
+
+function sameRoute(device: string, route: BaselineRoute, live: SeenRoute): boolean {
+  return live.scope === "root" && live.table === MAIN_TABLE && live.family === route.family &&
+    live.destination === route.destination && live.device === device && live.via === route.via &&
+    live.source === route.source && (route.family === "inet6" || (live.metric ?? 0) === (route.metric ?? 0));
+}
+
+function stopSteps(units: readonly string[]): Step[] {
+  return units.length === 0
+    ? []
+    : [{ title: `stop ${units.join(", ")}`, argv: ["systemctl", "stop", ...units] }];
+}
+
+/** A route as people write it. */
+function routeWords({ destination, via, source, metric, onlink, protocol }: BaselineRoute): string {
+  return [
+    destination,
+    ...via ? [`via ${via}`] : [],
+    ...source ? [`src ${source}`] : [],
+    ...metric ? [`metric ${metric}`] : [],
+    ...onlink ? ["onlink"] : [],
+    ...protocol ? [`proto ${protocol}`] : [],
+  ].join(" ");
+}
+
+/** In which ways a network that was read again differs from the baseline; empty for not at all. */
+export function baselineDifferences(baseline: Baseline, found: Baseline): string[] {
+  const differences = (what: string, wanted: readonly string[], live: readonly string[]) => [
+    ...wanted.filter((one) => !live.includes(one)).map((one) => `${what} ${one} is missing`),
+    ...live.filter((one) => !wanted.includes(one)).map((one) => `${what} ${one} is new`),
+  ];
+  const routes = (list: readonly BaselineRoute[]) => list.map(routeWords);
+  return [
+    ...differences("interface", [baseline.interface], [found.interface]),
+    ...differences("MTU", [String(baseline.mtu)], [String(found.mtu)]),
+    ...differences("address", baseline.addresses, found.addresses),
+    ...differences("route", routes(baseline.routes), routes(found.routes)),
+    ...differences(
+      "resolv.conf",
+      [JSON.stringify(baseline.resolvConf)],
+      [JSON.stringify(found.resolvConf)],
+    ),
+  ];
+}

@@ -1,0 +1,210 @@
+/**
+ * An activation that nobody confirms is taken back by the host itself: whatever was killed, rebooted or sabotaged, the host answers at
+ * its external address again, with the network of before or of the generation before. Needs root and the lab's packages.
+ */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { executable } from "./executables.ts";
+import { expectAsBefore, picture } from "./host_picture.ts";
+import { writeInventory } from "./inventory.ts";
+import type { CommandResult, HostOptions, Lab } from "./lab.ts";
+import { allInnerAddresses, resolveAt, unreached } from "./probes.ts";
+import { expectCode, mobula, setStage } from "./proof.ts";
+import { must } from "./process.ts";
+import { ask, snapshot } from "./snapshot.ts";
+import { DEPLOYER } from "./underlay.ts";
+import { waitFor } from "./wait.ts";
+import { hostAddresses } from "../../lib/address.ts";
+
+const HOSTS: readonly HostOptions[] = [
+  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
+  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
+  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
+];
+const NAMES = HOSTS.map(({ name }) => name);
+
+/** Seconds: enough for an activation on a busy machine. */
+const TIMEOUT = 20;
+/** Milliseconds from the end of that time until the host has to be back. */
+const RETURN = 30_000;
+
+interface Before {
+  readonly program: string;
+  readonly network: ReadonlyMap<string, readonly string[]>;
+}
+
+const { proof } = setStage<Before>({ name: "armed", hosts: HOSTS, prepare });
+
+async function prepare(lab: Lab): Promise<Before> {
+  const program = await executable("compiled");
+  await writeInventory(lab);
+  const network = new Map<string, readonly string[]>();
+  for (const name of NAMES) network.set(name, await picture(lab, name, "network"));
+  return { program, network };
+}
+
+async function push(lab: Lab, { program }: Before, ...args: readonly string[]): Promise<CommandResult> {
+  const timeout = ["--confirm-timeout", String(TIMEOUT)];
+  return await mobula(lab, { executable: program }, "push", "--no-reboot", ...timeout, ...args);
+}
+
+async function expectBaseline(lab: Lab, { network }: Before, names: readonly string[], deadlineMs: number) {
+  await Promise.all(
+    names.map((name) =>
+      expectAsBefore(lab, name, { part: "network", before: network.get(name)!, deadlineMs })
+    ),
+  );
+  for (const name of names) expectCode(await lab.ssh(name, "true"), 0, `ssh to ${name}`);
+}
+
+async function expectOneNetwork(lab: Lab): Promise<void> {
+  for (const name of NAMES) {
+    assertEquals(await unreached(lab.network(name), allInnerAddresses(lab.state.hosts)), [], name);
+  }
+}
+
+async function generation(lab: Lab, host: string): Promise<number> {
+  return Number((await ask(lab, host, ["readlink", "/opt/mobula/current"])).trim().split("/").at(-1));
+}
+
+/** Nothing is armed any more, and what is current is confirmed. */
+async function expectConfirmed(lab: Lab, host: string): Promise<void> {
+  const script =
+    "cat /opt/mobula/state.json; ls /opt/mobula/armed.json 2>&1; systemctl is-active mobula-rollback.timer";
+  const { stdout } = await lab.exec(host, ["sh", "-c", script]);
+  assertMatch(stdout, new RegExp(`"installed"[^]*"generation": ${await generation(lab, host)}\\n`), host);
+  assertMatch(stdout, /No such file[^]*inactive/, host);
+}
+
+/** A push of which nothing is left from one moment to the next; ends when it has said so much. */
+async function killedPush(lab: Lab, { program }: Before, last: readonly string[], args: readonly string[]) {
+  const log = `${lab.directory}/killed.log`;
+  await Deno.writeTextFile(log, "");
+  const timeout = ["--confirm-timeout", String(TIMEOUT), "--ssh-config", lab.sshConfig];
+  const argv = [program, "push", "--verbose", "--no-reboot", ...timeout, ...args];
+  const [command = "", ...words] = lab.deployer.enter(["sh", "-c", 'exec "$@" >"$0" 2>&1', log, ...argv]);
+  const child = new Deno.Command(command, { args: words, cwd: lab.directory, stdin: "null" }).spawn();
+  const said = (line: string) => Deno.readTextFileSync(log).includes(line);
+  await waitFor(`${last}`, () => last.every(said), { intervalMs: 20, deadlineMs: 90_000 });
+  child.kill("SIGKILL");
+  await child.status;
+}
+
+const SABOTEUR = `table inet sabotage {
+  chain input {
+    type filter hook input priority 0;
+    iifname "mo-dir-hs" tcp dport 22 drop
+  }
+}
+`;
+
+/** Kills what configures the network as soon as the external interface has been taken away. */
+async function killUp(lab: Lab, host: string): Promise<void> {
+  const script = "until ip -n mobula link show host0 >/dev/null 2>&1; do sleep 0.05; done; " +
+    "systemctl kill --signal=KILL mobula.service";
+  expectCode(await lab.exec(host, ["timeout", "90", "sh", "-c", script]), 0, "the kill");
+}
+
+proof(
+  "sabotage: hosts that cannot be reached go back and are named, the other one is done",
+  async (lab, before) => {
+    await lab.exec("beta", ["nft", "-f", "-"], { stdin: SABOTEUR });
+    const killed = killUp(lab, "gamma");
+    const pushed = await push(lab, before);
+    await killed;
+    expectCode(pushed, 1, "the sabotaged push");
+    assertMatch(pushed.stdout, /^ {2}. alpha \(id 2\): installed/m);
+    for (const name of ["beta", "gamma"]) {
+      const told =
+        `✗ ${name} \\(id \\d\\) failed in activate:\\n.*nobody confirmed it within ${TIMEOUT} s, ` +
+        "so the host went back to the network of before;";
+      assertMatch(pushed.stdout, new RegExp(told));
+    }
+    await ask(lab, "beta", ["nft", "delete", "table", "inet", "sabotage"]);
+    await expectBaseline(lab, before, ["beta", "gamma"], 5_000);
+    await expectConfirmed(lab, "alpha");
+  },
+);
+
+proof(
+  "a wrong gateway: the host goes back, and the mended ones are done without --reinstall",
+  async (lab, before) => {
+    const dropIn = "/etc/systemd/system/mobula.service.d/sabotage.conf";
+    const wrong = `/sbin/ip -n mobula route replace ${DEPLOYER}/32 via 198.51.100.99 dev mo-ext-gw`;
+    const script = 'mkdir -p "${0%/*}"; printf "[Service]\\nExecStartPost=%s\\n" "$1" >"$0"';
+    await ask(lab, "gamma", ["sh", "-euc", script, dropIn, wrong]);
+    const pushed = await push(lab, before);
+    expectCode(pushed, 1, "the push with a wrong gateway");
+    assertMatch(pushed.stdout, /✗ gamma \(id 4\) failed in activate:\n.*went back to the network of before/);
+    assertMatch(pushed.stdout, /^ {2}. beta \(id 3\): installed/m);
+    await expectBaseline(lab, before, ["gamma"], 5_000);
+    await ask(lab, "gamma", ["rm", "-r", dropIn.slice(0, dropIn.lastIndexOf("/"))]);
+    expectCode(await push(lab, before), 0, "the push after the repair");
+    await expectOneNetwork(lab);
+    for (const name of NAMES) await expectConfirmed(lab, name);
+  },
+);
+
+proof("deployer killed during an update: the hosts go back to the generation before", async (lab, before) => {
+  const confirmed = await Promise.all(NAMES.map((name) => generation(lab, name)));
+  await writeInventory(lab, { extraHosts: { "10.31.200.1": "printer.example" } });
+  await killedPush(lab, before, NAMES.map((name) => `${name}: verify all pairs`), []);
+  const gateway = hostAddresses(2).gateway;
+  assertEquals(await generation(lab, "alpha"), confirmed[0]! + 1);
+  await waitFor("the hosts to be back", async () => {
+    const now = await Promise.all(NAMES.map((name) => generation(lab, name)));
+    return now.join() === confirmed.join();
+  }, { deadlineMs: TIMEOUT * 1000 + RETURN });
+  await waitFor("the rollback to end", () => expectConfirmed(lab, "alpha").then(() => true), {
+    deadlineMs: RETURN,
+  });
+  assertEquals(await resolveAt(lab.network("alpha"), gateway, ["printer.example"]), {
+    "printer.example": "",
+  });
+  await expectOneNetwork(lab);
+  expectCode(await push(lab, before), 0, "the push after it");
+  await expectOneNetwork(lab);
+});
+
+proof("rollback: back one generation on purpose, and it stays", async (lab, before) => {
+  expectCode(await push(lab, before), 0, "the push of what is gone back to");
+  const [now, key] = [await generation(lab, "alpha"), (await snapshot(lab, "alpha")).publicKey];
+  await writeInventory(lab, {
+    extraHosts: { "10.31.200.1": "printer.example", "10.31.200.2": "scanner.example" },
+  });
+  expectCode(await push(lab, before), 0, "push");
+  const gateway = hostAddresses(2).gateway;
+  const scanner = () => resolveAt(lab.network("alpha"), gateway, ["scanner.example"]);
+  assertEquals(await scanner(), { "scanner.example": "10.31.200.2" });
+  const back = await mobula(
+    lab,
+    { executable: before.program },
+    "rollback",
+    "--confirm-timeout",
+    String(TIMEOUT),
+  );
+  expectCode(back, 0, "rollback");
+  assertEquals([await generation(lab, "alpha"), (await snapshot(lab, "alpha")).publicKey], [now, key]);
+  assertEquals(await scanner(), { "scanner.example": "" });
+  for (const name of NAMES) await expectConfirmed(lab, name);
+  await expectOneNetwork(lab);
+});
+
+proof("deployer killed right after the first activation, and a reboot in its middle", async (lab, before) => {
+  expectCode(await mobula(lab, { executable: before.program }, "uninstall"), 0, "uninstall");
+  await expectBaseline(lab, before, NAMES, 10_000);
+  await killedPush(lab, before, NAMES.map((name) => `${name}: - wait for the network`), []);
+  await waitFor("the interface of gamma to be moved", async () => {
+    return (await lab.exec("gamma", ["ip", "-n", "mobula", "link", "show", "host0"])).code === 0;
+  }, { intervalMs: 50 });
+  // A machine without power says no goodbye: first the cable.
+  await must(["ip", "-n", lab.state.namespace, "link", "delete", "vb-gamma"]);
+  await lab.kill("gamma");
+  const began = performance.now();
+  await lab.start("gamma");
+  await expectBaseline(lab, before, ["gamma"], 20_000);
+  await expectBaseline(lab, before, ["alpha", "beta"], TIMEOUT * 1000 + RETURN);
+  assert(performance.now() - began < TIMEOUT * 1000 + RETURN);
+  expectCode(await push(lab, before, "--limit", "alpha,beta"), 0, "the push without --reinstall");
+  expectCode(await push(lab, before, "--reinstall"), 0, "the push that repairs the interrupted one");
+  await expectOneNetwork(lab);
+});

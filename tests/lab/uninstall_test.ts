@@ -1,0 +1,183 @@
+/**
+ * `mobula uninstall`: every object of the host is as it was before the installation, however that ended. Needs root and the lab's
+ * packages.
+ */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { executable } from "./executables.ts";
+import { expectAsBefore, picture } from "./host_picture.ts";
+import { writeInventory } from "./inventory.ts";
+import type { HostOptions, Lab } from "./lab.ts";
+import { expectCode, mobula, setStage } from "./proof.ts";
+import { ask } from "./snapshot.ts";
+import { ROUTER, WORLD } from "./underlay.ts";
+import { waitFor } from "./wait.ts";
+
+/** One for each way in which a host's network is configured; the last has no packages yet. */
+const HOSTS: readonly HostOptions[] = [
+  { name: "networkd", address: "198.51.100.2", suite: "trixie" },
+  { name: "ifupdown", address: "198.51.100.3", suite: "bookworm" },
+  { name: "bare", address: "198.51.100.4", suite: "bookworm", image: "bare" },
+];
+
+/** Those whose files must be the same to the last byte: nothing is installed there. */
+const PREPARED = ["networkd", "ifupdown"];
+
+const INTERFACES = `# The loopback and the primary interface.
+auto lo host0
+iface lo inet loopback
+
+iface host0 inet static
+    address 198.51.100.3/24
+    gateway ${ROUTER}
+`;
+
+/** Does with that file what ifupdown does, and minds what ifupdown minds: an address that is there already. */
+const IFUP = `#!/bin/sh
+set -eu
+ip link set lo up
+grep -q '^auto .*host0' /etc/network/interfaces || exit 0
+address=$(sed -n 's/^    address //p' /etc/network/interfaces)
+ip addr add "$address" broadcast + dev host0
+ip link set host0 up
+ip route add default via "$(sed -n 's/^    gateway //p' /etc/network/interfaces)" dev host0 onlink
+`;
+
+const NETWORKING = `[Unit]
+DefaultDependencies=no
+After=local-fs.target network-pre.target
+Before=network.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/ifup -a
+[Install]
+WantedBy=multi-user.target
+`;
+
+interface Before {
+  readonly program: string;
+  readonly network: ReadonlyMap<string, readonly string[]>;
+  readonly files: ReadonlyMap<string, readonly string[]>;
+}
+
+const { proof } = setStage<Before>({ name: "armed-uninstall", hosts: HOSTS, prepare });
+
+async function prepare(lab: Lab): Promise<Before> {
+  const program = await executable("compiled");
+  await useIfupdown(lab, "ifupdown");
+  await writeInventory(lab);
+  const [network, files] = [new Map(), new Map()];
+  for (const { name } of HOSTS) {
+    network.set(name, await picture(lab, name, "network"));
+    files.set(name, await picture(lab, name, "files"));
+  }
+  return { program, network, files };
+}
+
+async function useIfupdown(lab: Lab, host: string): Promise<void> {
+  const write = async (path: string, text: string, mode = "644") => {
+    const argv = ["sh", "-euc", 'mkdir -p "${1%/*}"; cat >"$1"; chmod "$2" "$1"', "sh", path, mode];
+    expectCode(await lab.exec(host, argv, { stdin: text }), 0, path);
+  };
+  await write("/etc/network/interfaces", INTERFACES);
+  await write("/usr/sbin/ifup", IFUP, "755");
+  await write("/etc/systemd/system/networking.service", NETWORKING);
+  await write("/etc/resolv.conf", `search example.org\nnameserver ${WORLD}\n`);
+  await ask(lab, host, [
+    "sh",
+    "-euc",
+    "systemctl -q disable systemd-networkd.service systemd-networkd.socket; systemctl -q enable networking.service",
+  ]);
+  await lab.reboot(host);
+}
+
+async function expectNothingLeft(
+  lab: Lab,
+  { network, files }: Before,
+  names: readonly string[],
+): Promise<void> {
+  for (const name of names) {
+    await expectAsBefore(lab, name, { part: "network", before: network.get(name)!, deadlineMs: 15_000 });
+    if (PREPARED.includes(name)) {
+      await expectAsBefore(lab, name, { part: "files", before: files.get(name)!, deadlineMs: 5_000 });
+    }
+  }
+}
+
+async function push(lab: Lab, { program }: Before): Promise<void> {
+  expectCode(await mobula(lab, { executable: program }, "push", "--no-reboot"), 0, "push");
+}
+
+proof(
+  "uninstall: links, addresses, routes, rules, firewall, units and files are as before",
+  async (lab, before) => {
+    await push(lab, before);
+    assertMatch(await ask(lab, "ifupdown", ["cat", "/etc/network/interfaces"]), /#mobula# /);
+    assert((await masked(lab, "bare")).length > 0);
+    const result = await mobula(lab, { executable: before.program }, "uninstall");
+    expectCode(result, 0, "uninstall");
+    for (const { name } of HOSTS) {
+      assertMatch(
+        result.stdout,
+        new RegExp(`^${name} \\(id \\d+\\): uninstalled$`, "m"),
+      );
+    }
+    assertEquals(result.stdout.includes("differs"), false, result.stdout);
+    await expectNothingLeft(lab, before, HOSTS.map(({ name }) => name));
+    assertEquals(await masked(lab, "bare"), []);
+  },
+);
+
+async function masked(lab: Lab, host: string): Promise<string[]> {
+  const script =
+    'cd /etc/systemd/system; for unit in ov*; do [ "$(readlink "$unit")" != /dev/null ] || echo "$unit"; done';
+  return (await ask(lab, host, ["sh", "-c", script])).split("\n").filter((line) => line !== "");
+}
+
+proof("uninstall again: there is nothing to remove", async (lab, before) => {
+  const result = await mobula(lab, { executable: before.program }, "uninstall");
+  expectCode(result, 0, "uninstall");
+  for (const { name } of HOSTS) {
+    assertMatch(result.stdout, new RegExp(`^${name} \\(id \\d+\\): nothing to remove$`, "m"));
+  }
+  await expectNothingLeft(lab, before, HOSTS.map(({ name }) => name));
+});
+
+proof(
+  "uninstall: after the hosts' own network came back, a reboot brings it up as before",
+  async (lab, before) => {
+    await lab.reboot("ifupdown");
+    await expectNothingLeft(lab, before, ["ifupdown"]);
+  },
+);
+
+proof("uninstall after an installation that was killed half-way", async (lab, before) => {
+  const log = `${lab.directory}/half.log`;
+  const argv = [before.program, "push", "--verbose", "--no-reboot", "--ssh-config", lab.sshConfig];
+  const [command = "", ...args] = lab.deployer.enter(["sh", "-c", 'exec "$@" >"$0" 2>&1', log, ...argv]);
+  const child = new Deno.Command(command, { args, cwd: lab.directory, stdin: "null" }).spawn();
+  const half = PREPARED.map((name) => killUp(lab, name));
+  await waitFor("the activation", () => Deno.readTextFileSync(log).includes("- start mobula.service"), {
+    intervalMs: 20,
+    deadlineMs: 60_000,
+  });
+  await Promise.all(half);
+  child.kill("SIGKILL");
+  await child.status;
+  // Past the network, which is half gone: what the admin would do at the console.
+  for (const name of PREPARED) {
+    const result = await lab.exec(name, ["/opt/mobula/bin/mobula", "uninstall", "--local"]);
+    expectCode(result, 0, `the uninstallation of ${name}`);
+    assertMatch(result.stdout, /^Uninstalled\.$/m);
+  }
+  await expectNothingLeft(lab, before, PREPARED);
+  expectCode(await mobula(lab, { executable: before.program }, "uninstall"), 0, "uninstall of the rest");
+  await expectNothingLeft(lab, before, ["bare"]);
+});
+
+/** Kills what configures the network as soon as the external interface has been taken away. */
+async function killUp(lab: Lab, host: string): Promise<void> {
+  const script = "until ip -n mobula link show host0 >/dev/null 2>&1; do sleep 0.05; done; " +
+    "systemctl kill --signal=KILL mobula.service";
+  await lab.exec(host, ["timeout", "60", "sh", "-c", script]);
+}
