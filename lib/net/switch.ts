@@ -15,7 +15,8 @@ export function switchSteps(wanted: Switch, seen: Seen["switch"]): Step[] {
   const titles = new Set<string>();
   const add = (title: string, command: readonly string[]) => {
     titles.add(title);
-    argv.push("--", ...command);
+    argv.push("--");
+    for (const word of command) argv.push(word);
   };
   removeStale(wanted, seen, add);
   for (const bridge of wanted.bridges) setBridge(bridge, live, add);
