@@ -12,18 +12,20 @@ const OWN_COLUMNS = { Port: ["other_config", "trunks", "tag"], Interface: ["opti
 export function switchSteps(wanted: Switch, seen: Seen["switch"]): Step[] {
   const live = indexSeen(seen);
   const argv: string[] = [];
-  const titles = new Set<string>();
-  const add = (title: string, command: readonly string[]) => {
-    titles.add(title);
-    argv.push("--");
-    for (const word of command) argv.push(word);
+  const titles: string[] = [];
+  const add: Add = (title, ...commands) => {
+    if (commands.length > 0) titles.push(title);
+    for (const command of commands) {
+      argv.push("--");
+      for (const word of command) argv.push(word);
+    }
   };
   removeStale(wanted, seen, add);
   for (const bridge of wanted.bridges) setBridge(bridge, live, add);
   for (const port of wanted.ports) setPort(port, live, add);
-  if (titles.size === 0) return [];
+  if (titles.length === 0) return [];
   return [{
-    title: titles.size > 4 ? `configure the switch: ${titles.size} changes` : [...titles].join(", "),
+    title: titles.length > 4 ? `configure the switch: ${titles.length} changes` : titles.join(", "),
     argv: ["ovs-vsctl", `--db=${SWITCH_DB}`, "--timeout=20", ...argv],
     effect: "the access network of these ports, until the tree has settled",
   }];
@@ -48,8 +50,8 @@ export function tunnelSteps(tunnel: Switch["tunnel"], seen: Seen["switch"]): Ste
   ];
 }
 
-/** Adds a command of ovs-vsctl to the transaction. */
-type Add = (title: string, command: readonly string[]) => void;
+/** Adds what is to be done to one thing, as commands of ovs-vsctl, to the transaction. */
+type Add = (title: string, ...commands: readonly (readonly string[])[]) => void;
 
 /** Live rows by name. */
 interface Live {
@@ -91,33 +93,31 @@ function setBridge({ name, columns }: Switch["bridges"][number], { bridges }: Li
 function setPort(wanted: SwitchPort, live: Live, add: Add): void {
   const { bridge, name } = wanted;
   const port = live.ports.get(name);
-  const title = `${port ? "set" : "add"} switch port ${name}`;
-  if (!port) add(title, ["--may-exist", "add-port", bridge, name]);
-  setColumns("Port", name, wanted.port, port, (command) => add(title, command));
-  setColumns(
-    "Interface",
-    name,
-    wanted.interface,
-    live.interfaces.get(name),
-    (command) => add(title, command),
-  );
+  const columns = [
+    ...columnCommands("Port", name, wanted.port, port),
+    ...columnCommands("Interface", name, wanted.interface, live.interfaces.get(name)),
+  ];
+  if (port) add(`set switch port ${name}`, ...columns);
+  else add(`add switch port ${name}`, ["--may-exist", "add-port", bridge, name], ...columns);
 }
 
-function setColumns(
+function columnCommands(
   table: keyof typeof OWN_COLUMNS,
   name: string,
   wanted: Readonly<Record<string, string>>,
   live: SeenRow | undefined,
-  add: (command: readonly string[]) => void,
-): void {
+): string[][] {
   const changes = differing(wanted, live);
-  if (changes.length > 0) add(["set", table, name, ...changes]);
+  const commands = changes.length > 0 ? [["set", table, name, ...changes]] : [];
   for (const key in live?.columns) {
     const ours = OWN_COLUMNS[table].some((column) => key === column || key.startsWith(`${column}:`));
     if (!ours || key in wanted) continue;
     const [column = "", item] = key.split(/:(.*)/s);
-    add(item === undefined ? ["clear", table, name, column] : ["remove", table, name, column, item]);
+    commands.push(
+      item === undefined ? ["clear", table, name, column] : ["remove", table, name, column, item],
+    );
   }
+  return commands;
 }
 
 /** `column=value`, for maps `column:key="value"`. */
