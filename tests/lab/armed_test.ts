@@ -4,7 +4,7 @@
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { executable } from "./executables.ts";
-import { expectAsBefore, picture } from "./host_picture.ts";
+import { expectAsBefore, settledPicture } from "./host_picture.ts";
 import { writeInventory } from "./inventory.ts";
 import type { CommandResult, HostOptions, Lab } from "./lab.ts";
 import { allInnerAddresses, resolveAt, unreached } from "./probes.ts";
@@ -38,7 +38,7 @@ async function prepare(lab: Lab): Promise<Before> {
   const program = await executable("compiled");
   await writeInventory(lab);
   const network = new Map<string, readonly string[]>();
-  for (const name of NAMES) network.set(name, await picture(lab, name, "network"));
+  for (const name of NAMES) network.set(name, await settledPicture(lab, name, "network"));
   return { program, network };
 }
 

@@ -29,8 +29,21 @@ ls -d /opt/mobula /run/mobula /var/cache/mobula 2>/dev/null
 exit 0
 `.replace("( -type f -o -type l )", "\\( -type f -o -type l \\)");
 
+/** How long a host that has just booted may take until its network stands still. */
+const SETTLE_DEADLINE_MS = 20_000;
+
+/** Takes the picture to be compared with later: of the network, when every IPv6 address has passed its detection of duplicates. */
+export async function settledPicture(lab: Lab, host: string, part: Part): Promise<string[]> {
+  return await waitFor(`${host}'s ${part} to stand still`, async () => {
+    const lines = await picture(lab, host, part);
+    const isSettled = lines.some((line) => /inet6 fe80::.* scope link/.test(line)) &&
+      !lines.some((line) => line.includes(" tentative"));
+    return part === "files" || isSettled ? lines : undefined;
+  }, { deadlineMs: SETTLE_DEADLINE_MS, intervalMs: 200 });
+}
+
 /** Takes the picture. */
-export async function picture(lab: Lab, host: string, part: Part): Promise<string[]> {
+async function picture(lab: Lab, host: string, part: Part): Promise<string[]> {
   const script = `export LC_ALL=C\n${part === "network" ? NETWORK : FILES}`;
   return (await ask(lab, host, ["sh", "-c", script])).split("\n").filter((line) => line !== "");
 }

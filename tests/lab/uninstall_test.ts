@@ -4,7 +4,7 @@
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { executable } from "./executables.ts";
-import { expectAsBefore, picture } from "./host_picture.ts";
+import { expectAsBefore, settledPicture } from "./host_picture.ts";
 import { writeInventory } from "./inventory.ts";
 import type { HostOptions, Lab } from "./lab.ts";
 import { expectCode, mobula, setStage } from "./proof.ts";
@@ -68,8 +68,8 @@ async function prepare(lab: Lab): Promise<Before> {
   await writeInventory(lab);
   const [network, files] = [new Map(), new Map()];
   for (const { name } of HOSTS) {
-    network.set(name, await picture(lab, name, "network"));
-    files.set(name, await picture(lab, name, "files"));
+    network.set(name, await settledPicture(lab, name, "network"));
+    files.set(name, await settledPicture(lab, name, "files"));
   }
   return { program, network, files };
 }
