@@ -115,13 +115,12 @@ async function runDeno(args: readonly string[]): Promise<boolean> {
 }
 
 async function runTests(suite: Suite, filter: string | undefined): Promise<{ ok: boolean; counts: Counts }> {
-  const paths = suite.deno.filter((word) => word.startsWith("-") || exists(word));
   const report = await Deno.makeTempFile({ prefix: "mobula-tests-", suffix: ".xml" });
   try {
     const ok = await runDeno([
-      ...["test", "--no-check", `--junit-path=${report}`, "--permit-no-files"],
+      ...["test", "--no-check", `--junit-path=${report}`],
       ...(filter ? [`--filter=${filter}`] : []),
-      ...paths,
+      ...suite.deno,
     ]);
     return { ok, counts: readCounts(await Deno.readTextFile(report)) };
   } finally {
