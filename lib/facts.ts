@@ -39,6 +39,22 @@ export interface HostFacts {
   readonly clock: number;
   /** Who listens on UDP 51820 in the root namespace, empty if nobody. */
   readonly wireguardPortUser: string;
+  /** What the kernel cannot do for us; undefined where it can do all. */
+  readonly lacks?: KernelLacks;
+}
+
+/** A kernel without some of the modules, and what else decides whether the host can do without. */
+export interface KernelLacks {
+  /** Of wireguard, openvswitch and geneve those that are neither loaded nor there to be loaded. */
+  readonly modules: readonly string[];
+  /** Kernels whose modules are installed. */
+  readonly kernels: readonly string[];
+  /** The kernel is not the host's own. */
+  readonly container: boolean;
+  /** Whether there is /dev/net/tun, or the module for it. */
+  readonly tun: boolean;
+  /** Whether wireguard-go is installed. */
+  readonly wireguardGo: boolean;
 }
 
 /** /opt/mobula/state.json: how far an installation came. */

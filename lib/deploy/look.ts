@@ -61,6 +61,17 @@ if cat /proc/net/udp /proc/net/udp6 2>/dev/null | awk '$2 ~ /:CA6C$/ { found = 1
   have ss && user=$(ss -Hlunp 'sport = :51820' 2>/dev/null | sed -n 's/.*users:((\\("[^"]*",pid=[0-9]*\\).*/\\1/p' | head -n 1)
   say udp-51820 "\${user:-the kernel or an unknown process}"
 fi
+modules=/lib/modules/$(uname -r)
+can() { [ -e "/sys/module/$1" ] || grep -qs "/$1\\.ko" "$modules/modules.dep" "$modules/modules.builtin"; }
+missing=
+for name in wireguard openvswitch geneve; do can "$name" || missing="$missing $name"; done
+if [ -n "$missing" ]; then
+  say missing-modules "$missing"
+  say kernels "$(ls /lib/modules 2>/dev/null | tr '\\n' ' ')"
+  if [ -e /dev/net/tun ] || can tun; then say tun yes; fi
+  if have wireguard-go; then say wireguard-go yes; fi
+  if [ -e /run/systemd/container ]; then say container yes; fi
+fi
 have ss && ss -Hltn "sport = :$1" 2>/dev/null | section ssh-listeners
 say mobula-look-end 1
 `;
@@ -126,6 +137,23 @@ export function parseLook(output: string): HostFacts {
     ...parseState(sections.get("state")),
     clock: Number(values.get("clock") || "0"),
     wireguardPortUser: values.get("udp-51820") ?? "",
+    ...parseLacks(values),
+  };
+}
+
+function parseLacks(values: Answer["values"]): Pick<HostFacts, "lacks"> {
+  const words = (key: string) => (values.get(key) ?? "").split(/\s+/).filter((word) => word !== "");
+  const modules = words("missing-modules");
+  if (modules.length === 0) return {};
+  const isThere = (key: string) => values.get(key) === "yes";
+  return {
+    lacks: {
+      modules,
+      kernels: words("kernels"),
+      container: isThere("container"),
+      tun: isThere("tun"),
+      wireguardGo: isThere("wireguard-go"),
+    },
   };
 }
 

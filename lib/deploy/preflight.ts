@@ -2,6 +2,7 @@
  * Judges the fleet by what was seen of its hosts, before anything is changed. Pure.
  */
 import { inNetwork, NETWORKS, parseIpv4 } from "../address.ts";
+import { wayToModules } from "../distro/modules.ts";
 import { findDistro } from "../distro/table.ts";
 import type { HostFacts } from "../facts.ts";
 import type { Fleet, Host } from "../fleet.ts";
@@ -44,6 +45,7 @@ export function preflight(
 function checkHost(host: Host, facts: HostFacts, options: PreflightOptions): Message[] {
   return [
     ...checkSystem(facts),
+    ...checkKernel(facts),
     ...checkState(facts, options),
     ...checkExternal(host, facts),
     ...checkOverlaps(facts),
@@ -91,6 +93,30 @@ function checkSystem(facts: HostFacts): Message[] {
       `Cannot install with ${facts.freeMiB} MiB free in /opt; expected at least ${MIN_FREE_MIB} MiB. Make room there`,
     )],
   ];
+}
+
+/** Without modules the userspace does the work, if it can; what a package could make faster is told. */
+function checkKernel({ osId, osIdLike, osVersion, kernel, lacks }: HostFacts): Message[] {
+  const answer = findDistro(osId, osIdLike, osVersion);
+  if (!lacks || "refused" in answer) return [];
+  const { distro } = answer;
+  const way = wayToModules(distro, kernel, lacks);
+  const found = `kernel ${kernel} has no module ${lacks.modules.join(", ")}`;
+  if (!lacks.tun) {
+    return [error(
+      `Cannot do without kernel modules: ${found}, and there is no /dev/net/tun; expected one or the other. ${way}`,
+    )];
+  }
+  const wireguardGo = lacks.wireguardGo || distro.packages.wireguardGo !== undefined;
+  if (lacks.modules.includes("wireguard") && !wireguardGo) {
+    return [error(
+      `Cannot run WireGuard: ${found}, and ${distro.name} ${osVersion} has no package of wireguard-go; ` +
+        `expected one or the other. ${way}`,
+    )];
+  }
+  return lacks.container
+    ? []
+    : [warning(`${found}: the work is done in userspace, slower. ${way} first to change that`)];
 }
 
 function checkState({ state }: HostFacts, { reinstall }: PreflightOptions): Message[] {

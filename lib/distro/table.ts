@@ -32,6 +32,17 @@ export interface Distro {
   readonly packages: PackageNames;
   /** Units that the packages bring, to be masked before they are installed. */
   readonly unitsToMask: readonly string[];
+  readonly kernel: KernelPackages;
+}
+
+/** What brings kernel modules. */
+export interface KernelPackages {
+  /** Releases (`uname -r`) for which there is a package of all modules. */
+  readonly releases: RegExp;
+  /** What to do with that package; `%k` is the release. */
+  readonly modules: string;
+  /** The distribution's kernel that has them all. */
+  readonly image: string;
 }
 
 /** What the table says of a host's system. */
@@ -65,13 +76,29 @@ const APT_PACKAGES: PackageNames = {
 /** Debian 11 and Ubuntu before 22.04 have no wireguard-go. */
 const APT_PACKAGES_KERNEL_ONLY: PackageNames = { ...APT_PACKAGES, wireguardGo: undefined };
 
+/** The modules are part of the kernel's own package. */
+const DEBIAN_KERNEL: KernelPackages = {
+  releases: /-amd64$/,
+  modules: "Reinstall linux-image-%k",
+  image: "linux-image-amd64",
+};
+
+/** The flavour for virtual machines, kvm, has no further modules. */
+const UBUNTU_KERNEL: KernelPackages = {
+  releases: /^\d+\.\d+\.\d+-\d+-(?!kvm$)[a-z][a-z0-9-]*$/,
+  modules: "Install linux-modules-extra-%k",
+  image: "linux-image-generic",
+};
+
 const APT = { manager: "apt", unitsToMask: OPENVSWITCH_UNITS } as const;
+const DEBIAN = { ...APT, id: "debian", name: "Debian", kernel: DEBIAN_KERNEL } as const;
+const UBUNTU = { ...APT, id: "ubuntu", name: "Ubuntu", kernel: UBUNTU_KERNEL } as const;
 
 const ROWS: readonly Distro[] = [
-  { ...APT, id: "debian", name: "Debian", from: "11", to: "11", packages: APT_PACKAGES_KERNEL_ONLY },
-  { ...APT, id: "debian", name: "Debian", from: "12", to: "13", packages: APT_PACKAGES },
-  { ...APT, id: "ubuntu", name: "Ubuntu", from: "20.04", to: "21.10", packages: APT_PACKAGES_KERNEL_ONLY },
-  { ...APT, id: "ubuntu", name: "Ubuntu", from: "22.04", packages: APT_PACKAGES },
+  { ...DEBIAN, from: "11", to: "11", packages: APT_PACKAGES_KERNEL_ONLY },
+  { ...DEBIAN, from: "12", to: "13", packages: APT_PACKAGES },
+  { ...UBUNTU, from: "20.04", to: "21.10", packages: APT_PACKAGES_KERNEL_ONLY },
+  { ...UBUNTU, from: "22.04", packages: APT_PACKAGES },
 ];
 
 const SUPPORTED = "expected Debian 11 to 13, or Ubuntu 20.04 or newer";

@@ -87,6 +87,18 @@ Deno.test("parseLook: half a state file counts as an interrupted installation", 
   assertEquals(facts.wireguardPortUser, '"wg-quick",pid=812');
 });
 
+Deno.test("parseLook: what the kernel lacks, and nothing where it lacks nothing", () => {
+  assertEquals(captured("debian13_container").lacks, {
+    modules: ["wireguard", "openvswitch", "geneve"],
+    kernels: [],
+    container: true,
+    tun: false,
+    wireguardGo: false,
+  });
+  assertEquals(captured("ubuntu24_minimal").lacks?.kernels, ["6.8.0-45-generic", "6.8.0-51-generic"]);
+  assertEquals(captured("debian12").lacks, undefined);
+});
+
 Deno.test("LOOK_SCRIPT: every POSIX shell at hand runs it without a complaint", async () => {
   for (const shell of [["sh"], ["dash"], ["bash", "--posix"], ["busybox", "sh"]]) {
     const found = await new Deno.Command("sh", { args: ["-c", `command -v ${shell[0]}`] }).output();
@@ -104,5 +116,16 @@ Deno.test("LOOK_SCRIPT: every POSIX shell at hand runs it without a complaint", 
     const facts = parseLook(new TextDecoder().decode(stdout));
     assertEquals(new TextDecoder().decode(stderr), "", shell[0]);
     assertEquals(facts.sshPort, 2022);
+    assertEquals(facts.lacks?.modules, await modulesHere(), shell[0]);
   }
 });
+
+/** In words of its own: a module counts as there if it is loaded or `modprobe` would find it. */
+async function modulesHere(): Promise<string[] | undefined> {
+  const script =
+    'for name; do [ -e "/sys/module/$name" ] || modprobe -n -q "$name" 2>&- || echo "$name"; done';
+  const args = ["-c", script, "sh", "wireguard", "openvswitch", "geneve"];
+  const { stdout } = await new Deno.Command("sh", { args }).output();
+  const names = new TextDecoder().decode(stdout).split("\n").filter((line) => line !== "");
+  return names.length > 0 ? names : undefined;
+}

@@ -127,3 +127,30 @@ Deno.test("preflight: an sshd that listens only on the external address would be
   }
   assertEquals(judge({ ...facts, sshListeners: [] }, { address }), []);
 });
+
+Deno.test("preflight: modules that a package or a reboot could bring are a warning where userspace can do the work", () => {
+  only(
+    judge(captured("ubuntu24_minimal"), { address: "10.0.3.7" }),
+    /^warning: kernel 6\.8\.0-51-generic has no module openvswitch, geneve: .*userspace, slower\. Install linux-modules-extra-6\.8\.0-51-generic first/,
+  );
+  only(
+    judge(captured("debian12_upgraded")),
+    /^warning: kernel 6\.1\.0-49-amd64 has no module wireguard, openvswitch, geneve: .* Reboot: .* are gone, those of 6\.1\.0-50-amd64 are there first/,
+  );
+});
+
+Deno.test("preflight: without modules and without a userspace program that could do the work, a host is refused", () => {
+  const foreign = captured("debian11_foreign_kernel");
+  only(
+    judge(foreign),
+    /^error: Cannot run WireGuard: kernel 5\.4\.0-provider has no module wireguard.*Debian 11 has no package of wireguard-go; .* Install linux-image-amd64 and reboot into it$/,
+  );
+  only(judge({ ...foreign, lacks: { ...foreign.lacks!, wireguardGo: true } }), /^warning: .*in userspace/);
+  const container = captured("debian13_container");
+  only(
+    judge(container, { address: "198.51.100.4" }),
+    /^error: Cannot do without kernel modules: .*no \/dev\/net\/tun; .* Run "modprobe -a wireguard openvswitch geneve" on the machine that the container runs on$/,
+  );
+  const withTun = { ...container, lacks: { ...container.lacks!, tun: true } };
+  assertEquals(judge(withTun, { address: "198.51.100.4" }), []);
+});

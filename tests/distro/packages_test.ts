@@ -8,6 +8,7 @@ import {
   repairSteps,
   simulateStep,
 } from "../../lib/distro/packages.ts";
+import { wayToModules } from "../../lib/distro/modules.ts";
 import { type Distro, findDistro } from "../../lib/distro/table.ts";
 
 function distro(id: string, version: string): Distro {
@@ -93,4 +94,20 @@ Deno.test("repairSteps: what was half installed is configured, the user's files 
     /DEBIAN_FRONTEND=noninteractive .*dpkg .*--force-confold --configure -a$/,
   );
   assertMatch(complete.argv.join(" "), /--force-confold.* --fix-broken install$/);
+});
+
+Deno.test("wayToModules: the package of the running kernel, the distribution's kernel, or a reboot", () => {
+  const way = (id: string, version: string, kernel: string, kernels = [kernel]) =>
+    wayToModules(distro(id, version), kernel, {
+      ...{ modules: ["openvswitch", "geneve"], kernels, container: false, tun: true, wireguardGo: false },
+    });
+  assertEquals(way("ubuntu", "24.04", "6.8.0-51-generic"), "Install linux-modules-extra-6.8.0-51-generic");
+  assertEquals(way("ubuntu", "22.04", "6.5.0-1024-aws"), "Install linux-modules-extra-6.5.0-1024-aws");
+  assertEquals(way("ubuntu", "20.04", "5.4.0-1100-kvm"), "Install linux-image-generic and reboot into it");
+  for (const kernel of ["6.1.0-50-amd64", "6.12.107+deb13-cloud-amd64", "5.10.0-0.bpo.15-amd64"]) {
+    assertEquals(way("debian", "12", kernel), `Reinstall linux-image-${kernel}`);
+  }
+  assertEquals(way("debian", "12", "6.8.12-4-pve"), "Install linux-image-amd64 and reboot into it");
+  assertEquals(way("debian", "12", "5.4.0-provider", []), "Install linux-image-amd64 and reboot into it");
+  assertMatch(way("debian", "12", "6.1.0-49-amd64", ["6.1.0-50-amd64"]), /^Reboot: /);
 });
