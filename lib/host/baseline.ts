@@ -4,6 +4,7 @@
 import { isIP } from "node:net";
 import { HostError } from "../errors.ts";
 import type { Baseline, BaselineRoute, NetworkManager } from "../facts.ts";
+import { IMMOBILE } from "../net/external.ts";
 import { LINK } from "../net/network.ts";
 
 /** The read-only script whose output `parseBaseline` takes. */
@@ -54,9 +55,6 @@ interface IpRoute {
   readonly protocol?: string;
   readonly flags?: readonly string[];
 }
-
-/** Link kinds that cannot be moved into another namespace. */
-const IMMOBILE = ["bridge", "bond", "vlan", "team", "openvswitch"];
 
 /** All that may stand in a file or a command line of ours; the kernel would take nearly everything. */
 const INTERFACE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.+@-]{0,14}$/;

@@ -8,7 +8,8 @@ import { HEADER } from "../render/header.ts";
 import { ifupdownEdits, restoreInterfaces } from "../render/ifupdown.ts";
 import { managerFiles } from "../render/managers.ts";
 import { RESOLVED_DROP_IN } from "../render/resolver.ts";
-import { HEAL_UNIT, MAIN_UNIT, ROLLBACK_UNIT } from "../render/units.ts";
+import { NIC_RULE, RELOAD_UDEV, UDEV_RULES } from "../render/udev.ts";
+import { HEAL_UNIT, MAIN_UNIT, NIC_UNIT, ROLLBACK_UNIT } from "../render/units.ts";
 import type { Step, WantedFile } from "../step.ts";
 
 const RESOLV_CONF = "/etc/resolv.conf";
@@ -17,6 +18,7 @@ const RESOLV_CONF = "/etc/resolv.conf";
 export const OUR_UNITS: readonly string[] = [
   MAIN_UNIT,
   HEAL_UNIT,
+  NIC_UNIT,
   "mobula-dnsmasq.service",
   "mobula-wireguard.service",
   "mobula-vswitchd.service",
@@ -49,6 +51,12 @@ export function leavePaths(baseline: Baseline | undefined): string[] {
   const edited = baseline ? ifupdownEdits(baseline).map(({ path }) => path) : [];
   return [RESOLV_CONF, ...OUR_FILES, ...edited];
 }
+
+/** Comes before anything else: the card that is given back would be taken again. */
+export const FORGET_NIC: Step = {
+  title: "leave plugged-in cards alone",
+  argv: ["sh", "-c", `rm -f ${NIC_RULE}; ${RELOAD_UDEV}`],
+};
 
 /** All that has to be done to the host's files, in this order. */
 export interface LeavePlan {
@@ -112,6 +120,7 @@ for folder in /etc/netns /etc/systemd/networkd.conf.d /etc/systemd/resolved.conf
   /etc/systemd/system/systemd-networkd-wait-online.service.d; do
   rmdir "$folder" 2>/dev/null
 done
+command -v udevadm >/dev/null || rmdir -p ${UDEV_RULES} 2>/dev/null
 systemctl daemon-reload
 systemctl reset-failed 'mobula*' 2>/dev/null
 exit 0

@@ -8,6 +8,7 @@ import { ETC_DIR } from "../render/dnsmasq.ts";
 import { renderFiles } from "../render/files.ts";
 import { ifupdownEdits } from "../render/ifupdown.ts";
 import { RESOLVED_DROP_IN } from "../render/resolver.ts";
+import { RELOAD_UDEV, UDEV_RULES } from "../render/udev.ts";
 import { MAIN_UNIT } from "../render/units.ts";
 import type { Step, WantedFile } from "../step.ts";
 
@@ -43,6 +44,11 @@ const RELOADS = {
     concerns: (path: string) => path.startsWith("/etc/systemd/system/"),
     when: "before",
     step: { title: "reload systemd's units", argv: ["systemctl", "daemon-reload"] },
+  },
+  udev: {
+    concerns: (path: string) => path.startsWith(`${UDEV_RULES}/`),
+    when: "before",
+    step: { title: "reload udev's rules", argv: ["sh", "-c", RELOAD_UDEV] },
   },
   "dnsmasq-names": {
     concerns: (path: string) => path === `${ETC_DIR}/hosts`,

@@ -13,7 +13,7 @@ import type { Runner } from "../step.ts";
 import { type Armed, disarm, readArmed, uptime } from "./armed.ts";
 import { BASELINE_SCRIPT, parseBaseline } from "./baseline.ts";
 import { type Context, generationDir, readInput, readJson, readState, writeJson } from "./context.ts";
-import { LAST_SCRIPT, leavePaths, leavePlan, OUR_UNITS } from "./leave.ts";
+import { FORGET_NIC, LAST_SCRIPT, leavePaths, leavePlan, OUR_UNITS } from "./leave.ts";
 import { lockedByForce } from "./lock.ts";
 import {
   ACTIVATION_FILE,
@@ -68,6 +68,11 @@ async function backToGeneration(armed: Armed, context: Context): Promise<void> {
     argv: ["ln", "-sfn", generationDir(armed.previous), CURRENT_LINK],
   });
   await converge(context, await readInput(runner));
+  // What could not be brought up is not there any more.
+  await runner.run({
+    title: `forget that ${MAIN_UNIT} failed`,
+    argv: ["systemctl", "reset-failed", MAIN_UNIT],
+  });
   await tell(runner, armed, `generation ${armed.previous}`);
   if (!await wasInterrupted(armed, runner)) {
     const since = new Date().toISOString();
@@ -87,6 +92,7 @@ async function backToBaseline(armed: Armed, context: Context): Promise<void> {
   const baseline = await readJson<Baseline>(runner, BASELINE_FILE);
   // Killed in between, the next boot must not configure what has just been taken away.
   await runStep(runner, { title: "forget the current generation", argv: ["rm", "-f", CURRENT_LINK] });
+  await runSteps(runner, [FORGET_NIC], report);
   const leaving = leavePlan(baseline, await runner.readFiles(leavePaths(baseline)));
   if (baseline) await giveBack(baseline, armed, context);
   else {await runSteps(

@@ -1,10 +1,9 @@
 /**
  * The network as the baseline has it against what is seen → the steps that give it back. Pure.
  */
-import { HostError } from "../errors.ts";
 import type { Baseline, BaselineRoute } from "../facts.ts";
 import type { Step } from "../step.ts";
-import { externalVeth, LINK } from "./network.ts";
+import { findExternal, isOurLink } from "./external.ts";
 import type { Seen, SeenLink, SeenRoute } from "./seen.ts";
 import { ip, routeArgv, ruleArgv } from "./steps.ts";
 import { RULE_PRIORITIES } from "./wanted.ts";
@@ -22,12 +21,13 @@ export interface DownOptions {
  * what no traffic depends on. Throws HostError if the external interface is nowhere. Nothing to do is an empty list.
  */
 export function downSteps(baseline: Baseline, seen: Seen, options: DownOptions): Step[] {
-  const nic = findExternal(baseline, seen);
+  const nic = externalOf(baseline, seen);
+  const name = nameToGive(baseline, seen, nic);
   return [
     ...ruleSteps(seen),
     ...linkSteps(baseline, seen),
-    ...nicSteps(baseline, nic),
-    ...settingSteps(baseline, seen, nic, options),
+    ...nicSteps(name, nic),
+    ...settingSteps({ ...baseline, interface: name }, seen, nic, options),
     ...stopSteps(seen.activeUnits),
     ...seen.namespaces.map((name) => ip("root", `delete namespace ${name}`, "netns", "delete", name)),
   ];
@@ -35,25 +35,12 @@ export function downSteps(baseline: Baseline, seen: Seen, options: DownOptions):
 
 /** Whether the external interface is in a namespace of ours. */
 export function isTaken(baseline: Baseline, seen: Seen): boolean {
-  return findExternal(baseline, seen).scope !== "root";
+  return externalOf(baseline, seen).scope !== "root";
 }
 
-function isOurLink(baseline: Baseline, name: string): boolean {
-  return Object.values<string>(LINK).includes(name) || name === externalVeth(baseline.interface);
-}
-
-/** By its permanent address, whatever its name is now; what stands upon it may have the same address. */
-function findExternal(baseline: Baseline, seen: Seen): SeenLink {
-  const candidates = seen.links.filter((link) =>
-    !isOurLink(baseline, link.name) && !["vlan", "bridge", "bond"].includes(link.kind ?? "") &&
-    (link.permanentMac ?? link.mac) === baseline.mac
-  ).sort((a, b) => Number(b.name === baseline.interface) - Number(a.name === baseline.interface));
-  const found = candidates.find(({ scope }) => scope !== "root") ?? candidates[0];
-  if (found) return found;
-  throw new HostError(
-    `Cannot find the external interface: no link has the address ${baseline.mac} (it was called ${baseline.interface}); ` +
-      "expected the network card that carried the host's address before mobula; see `ip link`",
-  );
+/** A card that took the place of the one that was there is the host's own affair. */
+function externalOf(baseline: Baseline, seen: Seen): SeenLink {
+  return findExternal(seen, baseline, () => true);
 }
 
 function ruleSteps(seen: Seen): Step[] {
@@ -69,15 +56,28 @@ function linkSteps(baseline: Baseline, seen: Seen): Step[] {
     .map(({ name }) => ip("root", `delete link ${name}`, "link", "delete", name));
 }
 
-function nicSteps(baseline: Baseline, { scope, name }: SeenLink): Step[] {
+/** The one of before, by which the host's own configuration knows it, unless another link has taken that meanwhile. */
+function nameToGive(baseline: Baseline, seen: Seen, nic: SeenLink): string {
   const own = baseline.interface;
+  const taken = seen.links.some((link) =>
+    link.scope === "root" && link !== nic && [link.name, ...link.altNames ?? []].includes(own)
+  );
+  return taken ? nic.name : own;
+}
+
+function nicSteps(own: string, { scope, name, altNames }: SeenLink): Step[] {
+  // A name that is its alternative one already counts as taken.
+  const free = altNames?.includes(own)
+    ? [ip(scope, `free the name ${own}`, "link", "property", "del", "dev", name, "altname", own)]
+    : [];
   if (scope === "root") {
     return name === own
       ? []
-      : [ip("root", `rename ${name} to ${own}`, "link", "set", name, "down", "name", own)];
+      : [...free, ip("root", `rename ${name} to ${own}`, "link", "set", name, "down", "name", own)];
   }
   return [
     ip(scope, `take ${name} out of the gateway's bridge`, "link", "set", name, "down", "nomaster"),
+    ...free,
     {
       ...ip(scope, `give ${own} back to the host`, "link", "set", name, "name", own, "netns", "1"),
       effect: "the host's network, about 2 s",

@@ -16,6 +16,8 @@ export interface SeenLink {
   readonly mac: string;
   /** The address burnt in, where the driver tells it. */
   readonly permanentMac?: string;
+  /** Further names that it answers to. */
+  readonly altNames?: readonly string[];
   readonly mtu: number;
   readonly up: boolean;
   readonly master?: string;
@@ -196,6 +198,7 @@ function parseLinks(text: string, scope: Scope, sections: ReadonlyMap<string, st
         .filter((address) => address.scope === "global" || address.family === "inet")
         .map((address) => `${address.local}/${address.prefixlen}`),
       ...(entry.permaddr ? { permanentMac: String(entry.permaddr) } : {}),
+      ...(Array.isArray(entry.altnames) ? { altNames: entry.altnames.map(String) } : {}),
       ...(entry.master ? { master: String(entry.master) } : {}),
       ...(kind ? { kind } : {}),
       ...(offload === undefined ? {} : { txChecksum: / on/.test(offload) }),

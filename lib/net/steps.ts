@@ -3,6 +3,7 @@
  */
 import { HostError } from "../errors.ts";
 import type { Step } from "../step.ts";
+import { findExternal, isVirtual } from "./external.ts";
 import type { Link, Network, Route, Scope } from "./network.ts";
 import { LINK } from "./network.ts";
 import type { Seen, SeenLink, SeenRoute } from "./seen.ts";
@@ -107,54 +108,21 @@ interface Nic {
   readonly found: SeenLink;
 }
 
-/** The NIC by its permanent address, whatever its name is now: first in the gateway, then in the root namespace. */
+/** The external interface keeps the name that it has: another link may be called by the old one meanwhile. */
 function findNic(wanted: Network, seen: Seen): Nic {
   const nic = wanted.links.find((link) => link.kind === "nic");
   if (!nic) throw new HostError("Cannot plan the network: no external interface in the baseline");
-  const ours = new Set(
-    wanted.links.filter((link) => link.kind !== "nic").map(({ scope, name }) => `${scope}/${name}`),
-  );
-  const candidates = seen.links.filter((link) =>
-    !ours.has(`${link.scope}/${link.name}`) && (link.permanentMac ?? link.mac) === nic.mac
-  );
-  const found = candidates.find((link) => link.scope === nic.scope) ??
-    candidates.find((link) => link.scope === "root");
-  if (found) return { wanted: nic, found };
-  throw new HostError(
-    `Cannot find the external interface: no link has the address ${nic.mac} (it was called ${nic.name}); ` +
-      "expected the network card that carried the host's address before mobula; see `ip link` and /opt/mobula/baseline.json",
-  );
+  const found = findExternal(seen, { interface: nic.name, mac: nic.mac ?? "" }, isVirtual);
+  return { wanted: { ...nic, name: found.name }, found };
 }
 
 function nicSteps({ wanted, found }: Nic): Step[] {
-  const rename = found.name === wanted.name ? [] : [
-    ip(
-      found.scope,
-      `rename ${found.name} to ${wanted.name}`,
-      "link",
-      "set",
-      found.name,
-      "down",
-      "name",
-      wanted.name,
-    ),
-  ];
-  if (found.scope === wanted.scope) return rename;
-  return [
-    ...rename,
-    {
-      ...ip(
-        "root",
-        `move ${wanted.name} into the gateway`,
-        "link",
-        "set",
-        wanted.name,
-        "netns",
-        wanted.scope,
-      ),
-      effect: "the host's network, about 2 s",
-    },
-  ];
+  if (found.scope === wanted.scope) return [];
+  const { name, scope } = wanted;
+  return [{
+    ...ip("root", `move ${name} into the gateway`, "link", "set", name, "netns", scope),
+    effect: "the host's network, about 2 s",
+  }];
 }
 
 /** A link that is about to be made has nothing yet. */
@@ -162,15 +130,15 @@ const BLANK: Partial<SeenLink> = { up: false, addresses: [] };
 
 function linkSetSteps(wanted: Network, seen: Seen, nic: Nic): Step[] {
   return wanted.links.flatMap((link) => {
-    const live = link.kind === "nic" ? settledNic(nic) : findLink(seen, link.scope, link.name) ?? BLANK;
+    if (link.kind === "nic") return attributeSteps(nic.wanted, settledNic(nic));
+    const live = findLink(seen, link.scope, link.name) ?? BLANK;
     return [...attributeSteps(link, live), ...addressSteps(link, live)];
   });
 }
 
-/** The external interface as it is after `nicSteps`: a move takes all settings away, and a rename wants it down. */
+/** The external interface as it is after `nicSteps`: a move leaves nothing but the MTU. */
 function settledNic({ wanted, found }: Nic): Partial<SeenLink> {
-  if (found.scope !== wanted.scope) return BLANK;
-  return found.name === wanted.name ? found : { ...found, up: false };
+  return found.scope === wanted.scope ? found : { ...BLANK, mtu: found.mtu };
 }
 
 function attributeSteps(link: Link, live: Partial<SeenLink>): Step[] {

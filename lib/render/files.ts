@@ -7,6 +7,7 @@ import { ETC_DIR, renderDnsmasq, renderHosts } from "./dnsmasq.ts";
 import { HEADER } from "./header.ts";
 import { renderManagers } from "./managers.ts";
 import { renderResolvers } from "./resolver.ts";
+import { renderNicRule } from "./udev.ts";
 import { renderUnits } from "./units.ts";
 
 /** Every file that mobula owns or changes on a host, sorted by path; equal input, equal bytes. */
@@ -18,6 +19,7 @@ export function renderFiles({ config, baseline, capabilities }: HostInput): Want
     ...renderManagers(baseline, config.access),
     ...renderResolvers(config, baseline),
     ...renderModules(capabilities),
+    renderNicRule(baseline),
   ];
   return files.sort((a, b) => a.path < b.path ? -1 : 1);
 }

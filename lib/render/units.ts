@@ -28,12 +28,16 @@ export const ROLLBACK_TIMER = "mobula-rollback.timer";
 /** The unit that configures a restarted daemon again. */
 export const HEAL_UNIT = "mobula-heal.service";
 
+/** The unit that has a card taken that was plugged in; udev's rule names it. */
+export const NIC_UNIT = "mobula-nic.service";
+
 /** All units and programs of a host. */
 export function renderUnits(capabilities: Capabilities): WantedFile[] {
   const userspace = capabilities.wireguard === "userspace";
   return [
     { path: `${UNIT_DIR}/${MAIN_UNIT}`, content: MAIN },
     { path: `${UNIT_DIR}/${HEAL_UNIT}`, content: HEAL_SERVICE },
+    { path: `${UNIT_DIR}/${NIC_UNIT}`, content: NIC_SERVICE },
     ...renderRollback(),
     daemonUnit("ovsdb", "Open vSwitch database", { heals: false }),
     daemonUnit("vswitchd", "Open vSwitch", { heals: true }),
@@ -46,6 +50,7 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     program("start-units", START_UNITS),
     program("wait-daemon", WAIT_DAEMON),
     program("run-heal", RUN_HEAL),
+    program("run-nic", RUN_NIC),
     program("load-firewall", LOAD_FIREWALL),
   ];
 }
@@ -68,6 +73,7 @@ After=local-fs.target systemd-modules-load.service systemd-sysctl.service system
 Conflicts=shutdown.target
 RequiresMountsFor=/opt/mobula /var
 ConditionPathExists=/opt/mobula/current
+OnFailure=${HEAL_UNIT}
 
 [Service]
 Type=oneshot
@@ -104,7 +110,7 @@ WantedBy=multi-user.target
 /** Apart from the daemon's own unit: that one counts as starting until its last ExecStartPost has ended. */
 const HEAL_SERVICE = `${HEADER}
 [Unit]
-Description=mobula: configure a restarted daemon
+Description=mobula: configure what was started again
 DefaultDependencies=no
 Conflicts=shutdown.target
 Before=shutdown.target
@@ -113,7 +119,24 @@ StartLimitInterval=0
 [Service]
 Type=oneshot
 ExecStart=${BIN_DIR}/run-heal
-TimeoutStartSec=120
+TimeoutStartSec=1800
+`;
+
+/** At boot udev finds the card as well: by then the main unit has taken it, or the way back has given it up. */
+const NIC_SERVICE = `${HEADER}
+[Unit]
+Description=mobula: take the external interface that was plugged in
+DefaultDependencies=no
+After=local-fs.target ${ROLLBACK_UNIT} ${MAIN_UNIT}
+Conflicts=shutdown.target
+Before=shutdown.target
+RequiresMountsFor=/opt/mobula
+ConditionPathExists=/opt/mobula/current
+StartLimitInterval=0
+
+[Service]
+Type=oneshot
+ExecStart=${BIN_DIR}/run-nic
 `;
 
 function daemonUnit(name: string, description: string, { heals }: { readonly heals: boolean }): WantedFile {
@@ -216,12 +239,25 @@ for seconds do set -- "$@" "--timer-property=OnActiveSec=$seconds"; shift; done
 exec systemd-run --quiet --unit=${ROLLBACK_UNIT} --on-active="$first" --timer-property=AccuracySec=1s "$@"
 `;
 
-const RUN_HEAL = `tries=0
+/** Tries for some ten minutes. */
+const RUN_HEAL = `failed() { systemctl is-failed --quiet ${MAIN_UNIT}; }
+# What was tried and has failed is about to be taken back.
+[ ! -e /opt/mobula/armed.json ] || ! failed || exit 0
+tries=0
 until ${BIN_DIR}/mobula up; do
+  [ -e /opt/mobula/current ] || exit 0
   tries=$((tries + 1))
-  [ $tries -lt 10 ] || exit 1
-  sleep 1
+  [ $tries -lt 20 ] || exit 1
+  sleep $tries
 done
+# The network is up after all, and the unit that was to bring it up says so, too.
+! failed || exec systemctl start --no-block ${MAIN_UNIT}
+`;
+
+/** Nothing to do where the gateway's bridge has a port besides our own; else begun anew, should it be under way already. */
+const RUN_NIC =
+  `ip -n mobula -o link show master ${LINK.externalBridge} 2>/dev/null | grep -qv ': ${LINK.externalMiddle}[@:]' && exit 0
+exec systemctl restart --no-block ${HEAL_UNIT}
 `;
 
 /** Takes the ruleset on standard input; remembers what loading it made, so that a change by hand is noticed. */

@@ -395,15 +395,14 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
   [
     "the card has another name in the gateway",
     withLink("host0", { name: "eth7" }),
-    ["[mobula] ip link set eth7 down name host0", "[mobula] ip link set host0 up"],
+    [],
   ],
   [
     "the card is still in the root namespace, under another name",
     withLink("host0", { name: "eth7", scope: "root", master: undefined }),
     [
-      "ip link set eth7 down name host0",
-      "ip link set host0 netns mobula",
-      "[mobula] ip link set host0 master mo-ext-gw up",
+      "ip link set eth7 netns mobula",
+      "[mobula] ip link set eth7 master mo-ext-gw up",
     ],
   ],
 ];
