@@ -37,7 +37,7 @@ export const UNINSTALL_PHASES: readonly Phase[] = [
 /** Prints what is there of ours. */
 const TRACES_SCRIPT = `
 for path in /opt/mobula /run/netns/mobula /run/netns/mobula-sw /etc/wireguard/mobula /etc/netns/mobula \\
-  /etc/systemd/system/mobula*; do
+  /etc/systemd/system/mobula* /etc/udev/rules.d/70-mobula*; do
   [ ! -e "$path" ] || echo "$path"
 done
 `;

@@ -34,7 +34,11 @@ Deno.test("planHost: everything on a blank host, the network between the units a
   const seen = { network: blankSeen(input), files: new Map(), pending: new Set<never>(), enabled: false };
   const plan = planHost(input, seen);
   assertEquals(plan.files, renderFiles(input));
-  assertEquals(plan.before.map(({ title }) => title), ["reload systemd's units", "enable mobula.service"]);
+  assertEquals(plan.before.map(({ title }) => title), [
+    "reload systemd's units",
+    "reload udev's rules",
+    "enable mobula.service",
+  ]);
   assert(plan.network.length > 30);
   assertEquals(plan.after.map(({ title }) => title), ["restart systemd-networkd", "reload NetworkManager"]);
 });
@@ -44,6 +48,7 @@ const CHANGES: Record<string, readonly string[]> = {
   "/opt/mobula/etc/dnsmasq.conf": ["restart dnsmasq"],
   "/opt/mobula/bin/run-heal": [],
   "/etc/systemd/system/mobula-ovsdb.service": ["reload systemd's units"],
+  "/etc/udev/rules.d/70-mobula-nic.rules": ["reload udev's rules"],
   "/etc/systemd/network/00-mobula-nic.network": ["restart systemd-networkd"],
   "/etc/systemd/networkd.conf.d/90-mobula.conf": ["restart systemd-networkd"],
   "/etc/NetworkManager/conf.d/90-mobula.conf": ["reload NetworkManager"],

@@ -10,6 +10,7 @@ import type { CommandResult, HostOptions, Lab } from "./lab.ts";
 import { allInnerAddresses, resolveAt, unreached, waitForAnswers } from "./probes.ts";
 import { expectCode, setStage } from "./proof.ts";
 import { ask } from "./snapshot.ts";
+import { waitFor } from "./wait.ts";
 
 const HOSTS: readonly HostOptions[] = [
   { name: "alpha", address: "198.51.100.2", suite: "trixie" },
@@ -109,6 +110,27 @@ proof("install --local: the network is there again after a reboot", async (lab) 
     allInnerAddresses(lab.state.hosts),
     60_000,
   );
+});
+
+/** From its first start after a boot the name server cannot be started for so many seconds. */
+const AILING_SECONDS = 15;
+const DROP_IN = "/etc/systemd/system/mobula-dnsmasq.service.d/sabotage.conf";
+const AILING = `[Service]
+ExecStartPre=/bin/sh -c 'mkdir -p /run/sabotage; [ -e /run/sabotage/first ] || date +%%s >/run/sabotage/first; \
+  [ $(date +%%s) -ge $(($(cat /run/sabotage/first) + ${AILING_SECONDS})) ]'
+`;
+
+proof("install --local: a boot that fails is tried again until it succeeds", async (lab) => {
+  await put(lab, "gamma", DROP_IN, AILING);
+  // Nobody can reach the host before the second try: its network card is the last thing that is moved.
+  await lab.reboot("gamma");
+  const addresses = allInnerAddresses(lab.state.hosts);
+  await waitForAnswers("the network of gamma", () => lab.network("gamma"), addresses, 60_000);
+  const said = await ask(lab, "gamma", ["journalctl", "-b", "-o", "cat", "-u", "mobula.service"]);
+  assertMatch(said, /mobula\.service: Failed with result 'exit-code'/);
+  const state = ["systemctl", "is-active", "mobula.service"];
+  await waitFor("the unit to say so", async () => (await ask(lab, "gamma", state)).trim() === "active");
+  await ask(lab, "gamma", ["rm", "-r", DROP_IN.slice(0, DROP_IN.lastIndexOf("/"))]);
 });
 
 proof("install --local: a host that is none of hosts.yml is told to say which it is", async (lab) => {

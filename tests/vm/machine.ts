@@ -90,7 +90,22 @@ function machineOf(host: LabHost): Machine {
     `file=${directory}/disk.qcow2,format=qcow2`,
     `file=${directory}/host.tar,format=raw,readonly=on`,
   ];
-  return { name, directory, image: imageOf(host), disks, nic: { tap: tapName(host), mac: nicMac(host) } };
+  const nic = { tap: tapName(host), mac: nicMac(host), slot: nicSlotOf(host) };
+  return { name, directory, image: imageOf(host), disks, nic };
+}
+
+/** Puts the NIC of a machine that is switched off into another slot, or takes it out: the far end of its cable stays. */
+export function setNicSlot(host: LabHost, slot: number | "none"): void {
+  Deno.writeTextFileSync(`${host.directory}/nic-slot`, `${slot}`);
+}
+
+function nicSlotOf(host: LabHost): number | undefined {
+  try {
+    const text = Deno.readTextFileSync(`${host.directory}/nic-slot`);
+    return text === "none" ? undefined : Number(text);
+  } catch {
+    return NIC_SLOT;
+  }
 }
 
 async function answers(host: LabHost, process: ProcessRecord): Promise<boolean> {

@@ -29,7 +29,12 @@ export interface Machine {
   /** QEMU's options of its disks, the root first. */
   readonly disks: readonly string[];
   /** Without one it has no network. */
-  readonly nic?: { readonly tap: string; readonly mac: string };
+  readonly nic?: {
+    readonly tap: string;
+    readonly mac: string;
+    /** Without one the cable is there and the card is not. */
+    readonly slot?: number;
+  };
 }
 
 /** Says which package brings what is missing. */
@@ -71,14 +76,11 @@ export function qemuArguments(
   ];
 }
 
-function nicArguments({ tap, mac }: NonNullable<Machine["nic"]>): string[] {
-  const device = Object.entries(nicProperties(mac, NIC_SLOT)).map(([key, value]) => `${key}=${value}`).join(
-    ",",
-  );
-  return [
-    ...["-netdev", `tap,id=${NIC_NETDEV},ifname=${tap},script=no,downscript=no`],
-    ...["-device", device.replace("driver=", "")],
-  ];
+function nicArguments({ tap, mac, slot }: NonNullable<Machine["nic"]>): string[] {
+  const cable = ["-netdev", `tap,id=${NIC_NETDEV},ifname=${tap},script=no,downscript=no`];
+  if (slot === undefined) return cable;
+  const properties = Object.entries(nicProperties(mac, slot)).map(([key, value]) => `${key}=${value}`);
+  return [...cable, "-device", properties.join(",").replace("driver=", "")];
 }
 
 /** The NIC as `device_add` takes it. */
