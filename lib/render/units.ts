@@ -254,9 +254,9 @@ done
 ! failed || exec systemctl start --no-block ${MAIN_UNIT}
 `;
 
-/** Nothing to do where the gateway's bridge has a port besides our own; else begun anew, should it be under way already. */
+/** Nothing to do where the gateway's bridge has hardware in it; else begun anew, should it be under way already. */
 const RUN_NIC =
-  `ip -n mobula -o link show master ${LINK.externalBridge} 2>/dev/null | grep -qv ': ${LINK.externalMiddle}[@:]' && exit 0
+  `ip netns exec mobula sh -c 'ls /sys/class/net/${LINK.externalBridge}/lower_*/device' >/dev/null 2>&1 && exit 0
 exec systemctl restart --no-block ${HEAL_UNIT}
 `;
 

@@ -153,11 +153,15 @@ const BREAKS: Record<string, [string, readonly string[]]> = {
   ],
   "the card has another name": [
     "ip -n mobula link set enp1s0 down; ip -n mobula link set enp1s0 name eth9",
-    ["rename eth9 to enp1s0 in mobula", "set enp1s0 up in mobula"],
+    ["set eth9 up in mobula"],
   ],
-  "the card is back in the root namespace": [
-    "ip -n mobula link set enp1s0 netns $$",
-    ["move enp1s0 into the gateway", "set enp1s0 master mo-ext-gw up in mobula"],
+  "the card is back in the root namespace, and another link has its former name": [
+    "ip -n mobula link set eth9 netns $$; ip link set eth9 name eth8; ip link add enp1s0 type bridge",
+    ["move eth8 into the gateway", "set eth8 master mo-ext-gw up in mobula"],
+  ],
+  "the card's MTU is another, and with it the bridge's": [
+    "ip -n mobula link set eth8 mtu 1400",
+    ["set mo-ext-gw mtu 1500 in mobula", "set eth8 mtu 1500 in mobula"],
   ],
   "somebody else's routes and rules are there": [
     "ip route add 192.0.2.0/24 dev veth_fac0; ip rule add priority 100 from 192.0.2.1 table 99",
