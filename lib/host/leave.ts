@@ -4,6 +4,7 @@
  */
 import type { Baseline } from "../facts.ts";
 import { KEY_DIR } from "../net/wireguard.ts";
+import { DNSMASQ_LOCAL, RELOAD_PROFILE, removeRules } from "../render/apparmor.ts";
 import { HEADER } from "../render/header.ts";
 import { ifupdownEdits, restoreInterfaces } from "../render/ifupdown.ts";
 import { managerFiles } from "../render/managers.ts";
@@ -47,7 +48,7 @@ const OUR_FILES: readonly string[] = [
 /** The files whose text has to be known. */
 export function leavePaths(baseline: Baseline | undefined): string[] {
   const edited = baseline ? ifupdownEdits(baseline).map(({ path }) => path) : [];
-  return [RESOLV_CONF, ...OUR_FILES, ...edited];
+  return [RESOLV_CONF, DNSMASQ_LOCAL, ...OUR_FILES, ...edited];
 }
 
 /** All that has to be done to the host's files, in this order. */
@@ -68,11 +69,14 @@ export function leavePlan(
   seen: ReadonlyMap<string, string | undefined>,
 ): LeavePlan {
   const present = OUR_FILES.filter((path) => seen.get(path) !== undefined);
+  const local = seen.get(DNSMASQ_LOCAL);
+  const confined = local !== undefined && removeRules(local) !== local;
   const resolv = seen.get(RESOLV_CONF)?.startsWith(HEADER) ? baseline?.resolvConf : undefined;
   return {
     files: [
       ...baseline ? restoredInterfaces(baseline, seen) : [],
       ...present.map((path) => ({ path, content: undefined })),
+      ...confined ? [{ path: DNSMASQ_LOCAL, content: removeRules(local) }] : [],
       ...resolv?.link === undefined && resolv
         ? [{ path: RESOLV_CONF, content: resolv.text || undefined }]
         : [],
@@ -84,11 +88,14 @@ export function leavePlan(
       }],
       { title: "remove units and folders", argv: ["sh", "-c", REMOVE_SCRIPT] },
     ],
-    reloads: OWNERS.filter(({ files }) => files.some((path) => present.includes(path)))
-      .map(({ service, verb }) => ({
-        title: `restart ${service}`,
-        argv: ["systemctl", ...(service.includes("resolved") ? [] : [AT_ONCE]), verb, service],
-      })),
+    reloads: [
+      ...OWNERS.filter(({ files }) => files.some((path) => present.includes(path)))
+        .map(({ service, verb }) => ({
+          title: `restart ${service}`,
+          argv: ["systemctl", ...(service.includes("resolved") ? [] : [AT_ONCE]), verb, service],
+        })),
+      ...confined ? [{ title: "reload dnsmasq's AppArmor profile", argv: ["sh", "-c", RELOAD_PROFILE] }] : [],
+    ],
   };
 }
 

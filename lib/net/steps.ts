@@ -167,9 +167,9 @@ function linkSetSteps(wanted: Network, seen: Seen, nic: Nic): Step[] {
   });
 }
 
-/** The external interface as it is after `nicSteps`: a move takes all settings away, and a rename wants it down. */
+/** The external interface as it is after `nicSteps`: a move leaves nothing but the MTU, and a rename wants it down. */
 function settledNic({ wanted, found }: Nic): Partial<SeenLink> {
-  if (found.scope !== wanted.scope) return BLANK;
+  if (found.scope !== wanted.scope) return { ...BLANK, mtu: found.mtu };
   return found.name === wanted.name ? found : { ...found, up: false };
 }
 

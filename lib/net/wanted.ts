@@ -115,6 +115,8 @@ function wantedLinks(input: HostInput): Link[] {
       kind: "nic",
       master: LINK.externalBridge,
       mac: baseline.mac,
+      // Nobody else sets it any more: after a boot the card has what its driver thinks of.
+      mtu: baseline.mtu,
       up: true,
     },
     {
