@@ -5,6 +5,7 @@
 import type { Baseline } from "../facts.ts";
 import { KEY_DIR } from "../net/wireguard.ts";
 import { DNSMASQ_LOCAL, RELOAD_PROFILE, removeRules } from "../render/apparmor.ts";
+import { BRIDGE_FILTER_RULE } from "../render/bridge_filter.ts";
 import { HEADER } from "../render/header.ts";
 import { ifupdownEdits, restoreInterfaces } from "../render/ifupdown.ts";
 import { managerFiles } from "../render/managers.ts";
@@ -43,6 +44,7 @@ const OWNERS = [
 const OUR_FILES: readonly string[] = [
   ...OWNERS.flatMap(({ files }) => files),
   "/etc/modules-load.d/mobula.conf",
+  BRIDGE_FILTER_RULE,
 ];
 
 /** The files whose text has to be known. */
