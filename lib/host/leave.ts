@@ -4,6 +4,8 @@
  */
 import type { Baseline } from "../facts.ts";
 import { KEY_DIR } from "../net/wireguard.ts";
+import { DNSMASQ_LOCAL, RELOAD_PROFILE, removeRules } from "../render/apparmor.ts";
+import { BRIDGE_FILTER_RULE } from "../render/bridge_filter.ts";
 import { HEADER } from "../render/header.ts";
 import { ifupdownEdits, restoreInterfaces } from "../render/ifupdown.ts";
 import { managerFiles } from "../render/managers.ts";
@@ -44,12 +46,13 @@ const OWNERS = [
 const OUR_FILES: readonly string[] = [
   ...OWNERS.flatMap(({ files }) => files),
   "/etc/modules-load.d/mobula.conf",
+  BRIDGE_FILTER_RULE,
 ];
 
 /** The files whose text has to be known. */
 export function leavePaths(baseline: Baseline | undefined): string[] {
   const edited = baseline ? ifupdownEdits(baseline).map(({ path }) => path) : [];
-  return [RESOLV_CONF, ...OUR_FILES, ...edited];
+  return [RESOLV_CONF, DNSMASQ_LOCAL, ...OUR_FILES, ...edited];
 }
 
 /** Comes before anything else: the card that is given back would be taken again. */
@@ -76,11 +79,14 @@ export function leavePlan(
   seen: ReadonlyMap<string, string | undefined>,
 ): LeavePlan {
   const present = OUR_FILES.filter((path) => seen.get(path) !== undefined);
+  const local = seen.get(DNSMASQ_LOCAL);
+  const confined = local !== undefined && removeRules(local) !== local;
   const resolv = seen.get(RESOLV_CONF)?.startsWith(HEADER) ? baseline?.resolvConf : undefined;
   return {
     files: [
       ...baseline ? restoredInterfaces(baseline, seen) : [],
       ...present.map((path) => ({ path, content: undefined })),
+      ...confined ? [{ path: DNSMASQ_LOCAL, content: removeRules(local) }] : [],
       ...resolv?.link === undefined && resolv
         ? [{ path: RESOLV_CONF, content: resolv.text || undefined }]
         : [],
@@ -92,11 +98,14 @@ export function leavePlan(
       }],
       { title: "remove units and folders", argv: ["sh", "-c", REMOVE_SCRIPT] },
     ],
-    reloads: OWNERS.filter(({ files }) => files.some((path) => present.includes(path)))
-      .map(({ service, verb }) => ({
-        title: `restart ${service}`,
-        argv: ["systemctl", ...(service.includes("resolved") ? [] : [AT_ONCE]), verb, service],
-      })),
+    reloads: [
+      ...OWNERS.filter(({ files }) => files.some((path) => present.includes(path)))
+        .map(({ service, verb }) => ({
+          title: `restart ${service}`,
+          argv: ["systemctl", ...(service.includes("resolved") ? [] : [AT_ONCE]), verb, service],
+        })),
+      ...confined ? [{ title: "reload dnsmasq's AppArmor profile", argv: ["sh", "-c", RELOAD_PROFILE] }] : [],
+    ],
   };
 }
 

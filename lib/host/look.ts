@@ -4,6 +4,7 @@
 import { parseSeen } from "../net/seen.ts";
 import { lookScript } from "../net/seen.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
+import { DNSMASQ_LOCAL, DNSMASQ_PROFILE } from "../render/apparmor.ts";
 import { renderFiles } from "../render/files.ts";
 import { ifupdownEdits } from "../render/ifupdown.ts";
 import { MAIN_UNIT } from "../render/units.ts";
@@ -18,6 +19,7 @@ export async function lookAtHost(runner: Runner, input: HostInput): Promise<Seen
   const script = lookScript(sysctls, units);
   const paths = [
     ...[...renderFiles(input), ...ifupdownEdits(input.baseline)].map(({ path }) => path),
+    ...[DNSMASQ_PROFILE, DNSMASQ_LOCAL],
     ...ALL_RELOADS.map(pendingFile),
     ENABLED_LINK,
   ];

@@ -5,6 +5,7 @@ import { networkSteps } from "../net/steps.ts";
 import type { Seen } from "../net/seen.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
 import { ETC_DIR } from "../render/dnsmasq.ts";
+import { apparmorFiles, DNSMASQ_LOCAL, RELOAD_PROFILE } from "../render/apparmor.ts";
 import { renderFiles } from "../render/files.ts";
 import { ifupdownEdits } from "../render/ifupdown.ts";
 import { RESOLVED_DROP_IN } from "../render/resolver.ts";
@@ -49,6 +50,11 @@ const RELOADS = {
     concerns: (path: string) => path.startsWith(`${UDEV_RULES}/`),
     when: "before",
     step: { title: "reload udev's rules", argv: ["sh", "-c", RELOAD_UDEV] },
+  },
+  apparmor: {
+    concerns: (path: string) => path === DNSMASQ_LOCAL,
+    when: "before",
+    step: { title: "reload dnsmasq's AppArmor profile", argv: ["sh", "-c", RELOAD_PROFILE] },
   },
   "dnsmasq-names": {
     concerns: (path: string) => path === `${ETC_DIR}/hosts`,
@@ -119,10 +125,11 @@ export function planHost(input: HostInput, seen: SeenHost): HostPlan {
 
 /** Files of others, as they have to become; one that is gone stays gone. */
 function editedFiles({ baseline }: HostInput, seen: SeenHost): WantedFile[] {
-  return ifupdownEdits(baseline).flatMap(({ path, edit }) => {
+  const interfaces = ifupdownEdits(baseline).flatMap(({ path, edit }) => {
     const text = seen.files.get(path);
     return text === undefined ? [] : [{ path, content: edit(text) }];
   });
+  return [...interfaces, ...apparmorFiles(seen.files)];
 }
 
 /** A dnsmasq that is only about to start reads its files anyway. */

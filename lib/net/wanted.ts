@@ -222,7 +222,8 @@ function wantedRoutes({ baseline, capabilities, config }: HostInput): Route[] {
       ...route,
     })),
     { ...wire, destination: NETWORKS.intrawire },
-    { ...wire, destination: NETWORKS.extrawire },
+    // A client takes nothing but inner addresses from us: "packet too big" has to come from one.
+    { ...wire, destination: NETWORKS.extrawire, source: host.gateway },
     { ...wire, destination: NETWORKS.tunnel, ...(netdev ? {} : { source: host.tunnel }) },
     { scope: "mobula", ...inet, destination: host.intrawire, device: LINK.intrawireGateway },
     {

@@ -3,6 +3,7 @@
  */
 import type { HostInput } from "../net/wanted.ts";
 import type { WantedFile } from "../step.ts";
+import { renderBridgeFilterRule } from "./bridge_filter.ts";
 import { ETC_DIR, renderDnsmasq, renderHosts } from "./dnsmasq.ts";
 import { HEADER } from "./header.ts";
 import { renderManagers } from "./managers.ts";
@@ -20,6 +21,7 @@ export function renderFiles({ config, baseline, capabilities }: HostInput): Want
     ...renderResolvers(config, baseline),
     ...renderModules(capabilities),
     renderNicRule(baseline),
+    renderBridgeFilterRule(),
   ];
   return files.sort((a, b) => a.path < b.path ? -1 : 1);
 }

@@ -81,3 +81,26 @@ Deno.test("planHost: what an earlier run still owes is done", () => {
   assertEquals(planTitles(plan), ["reload systemd's units", "let dnsmasq read the names again"]);
   assertEquals(plan.reloads, ["systemd", "dnsmasq-names"]);
 });
+
+Deno.test("planHost: a profile that confines dnsmasq is told of our files", () => {
+  const local = "/etc/apparmor.d/local/usr.sbin.dnsmasq";
+  const confined = [["/etc/apparmor.d/usr.sbin.dnsmasq", "profile"], [local, "# mine\n"]] as const;
+  const seen = finished();
+  const plan = planHost(input, { ...seen, files: new Map([...seen.files, ...confined]) });
+  assertEquals(planTitles(plan), [`write ${local}`, "reload dnsmasq's AppArmor profile"]);
+  const again = new Map([...seen.files, ...confined, [local, plan.files[0]!.content!]] as const);
+  assertEquals(planTitles(planHost(input, { ...seen, files: again })), []);
+});
+
+Deno.test("planHost: a card that has lost its MTU at a boot gets it again", () => {
+  const jumbo = inputFor(fleetOf([2, 3]), 2, "kernel", { mtu: 9000 });
+  const blank = blankSeen(jumbo);
+  const seen = {
+    network: { ...blank, links: blank.links.map((link) => ({ ...link, mtu: 1500 })) },
+    files: new Map(),
+    pending: new Set<never>(),
+    enabled: false,
+  };
+  const nic = planHost(jumbo, seen).network.find(({ title }) => title.startsWith("set enp1s0"));
+  assertEquals(nic?.argv, ["ip", "link", "set", "enp1s0", "mtu", "9000", "master", "mo-ext-gw", "up"]);
+});

@@ -256,7 +256,7 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
   [
     "a route is missing",
     { ...seen, routes: seen.routes.filter(({ destination }) => destination !== "10.30.128.0/17") },
-    ["[mobula] ip route replace 10.30.128.0/17 dev mo-wg-gw"],
+    ["[mobula] ip route replace 10.30.128.0/17 dev mo-wg-gw src 10.31.0.2"],
   ],
   [
     "a route leads elsewhere",
@@ -266,7 +266,7 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
         route.destination === "10.30.128.0/17" ? { ...route, device: "mo-ext-gw" } : route
       ),
     },
-    ["[mobula] ip route replace 10.30.128.0/17 dev mo-wg-gw"],
+    ["[mobula] ip route replace 10.30.128.0/17 dev mo-wg-gw src 10.31.0.2"],
   ],
   [
     "an extra route",

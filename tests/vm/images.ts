@@ -67,7 +67,11 @@ async function variant(suite: Suite): Promise<ImageVariant> {
   return {
     ...(suite === "bullseye" ? { sources: BULLSEYE_SOURCES } : {}),
     name: "vm",
-    packages: ["linux-image-cloud-amd64", "initramfs-tools", "apparmor", "kmod"],
+    packages: [
+      ...["linux-image-cloud-amd64", "initramfs-tools", "apparmor", "apparmor-profiles", "kmod"],
+      // What the guests behind a host run.
+      ...["busybox", "keepalived"],
+    ],
     files: [
       { path: "etc/initramfs-tools/conf.d/lab", text: "MODULES=list\n" },
       { path: "etc/initramfs-tools/hooks/lab", text: INITRD_HOOK, executable: true },
