@@ -1,12 +1,14 @@
 /**
- * `deno task bench`: what a push, a start and a plan cost on this machine, as a table and as JSON. Needs root; makes a lab and removes
- * it. Figures only: nothing here passes or fails.
+ * `deno task bench`: what a push, a start and a plan cost on this machine, as a table and as JSON; `deno task bench data`: how fast the
+ * networks carry data. Needs root; makes a lab and removes it. Figures only: nothing here passes or fails.
  */
+import { Command, InvalidArgumentError } from "@commander-js/extra-typings";
 import { fromFileUrl } from "@std/path";
 import { type Lab, withLab } from "../tests/lab/lab.ts";
 import { writeInventory } from "../tests/lab/inventory.ts";
 import { ensurePackages } from "../tests/lab/packages.ts";
 import { must } from "../tests/lab/process.ts";
+import { benchData } from "./bench/data.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url)).replace(/\/$/, "");
 const EXECUTABLE = `${ROOT}/dist/mobula`;
@@ -122,9 +124,28 @@ function renderTable(figures: readonly Figure[]): string {
   }).join("\n");
 }
 
-await ensurePackages();
-console.log(await must([Deno.execPath(), "task", "--quiet", "compile"], { cwd: ROOT }));
-const figures = [...await benchStart(), ...await benchPlan(), ...await benchPush()];
-console.log(renderTable(figures));
-await Deno.writeTextFile(REPORT, `${JSON.stringify({ date: new Date().toISOString(), figures }, null, 2)}\n`);
-console.log(`\nas JSON: ${REPORT}`);
+async function benchProduct(): Promise<void> {
+  await ensurePackages();
+  console.log(await must([Deno.execPath(), "task", "--quiet", "compile"], { cwd: ROOT }));
+  const figures = [...await benchStart(), ...await benchPlan(), ...await benchPush()];
+  console.log(renderTable(figures));
+  await Deno.writeTextFile(
+    REPORT,
+    `${JSON.stringify({ date: new Date().toISOString(), figures }, null, 2)}\n`,
+  );
+  console.log(`\nas JSON: ${REPORT}`);
+}
+
+function parseRounds(text: string): number {
+  if (/^[1-9]\d?$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("Expected 1 to 99.");
+}
+
+const program = new Command("bench").description("figures of a push, a start and a plan").action(
+  benchProduct,
+);
+program.command("data").description("figures of the networks between three virtual machines, beside others")
+  .option("--rounds <n>", "measure everything so many times", parseRounds, 3)
+  .option("--json", "print JSON in place of tables", false)
+  .action(benchData);
+await program.parseAsync(Deno.args, { from: "user" });

@@ -13,8 +13,11 @@ import { must } from "./process.ts";
 /** Debian releases that hosts can be made of. */
 export type Suite = "bullseye" | "bookworm" | "trixie";
 
-/** A host as a provider hands it over, or one that already has every package that Mobula installs. */
-export type ImageKind = "bare" | "prepared";
+/**
+ * A host as a provider hands it over, one that already has every package that Mobula installs, or one that has also what it is compared
+ * with.
+ */
+export type ImageKind = "bare" | "prepared" | "bench";
 
 /** Where an image lies. */
 export interface Image {
@@ -71,6 +74,9 @@ const PREPARED_PACKAGES = [
   "socat",
 ];
 
+/** Other networks to compare with, and the program that measures. */
+const BENCH_PACKAGES = ["fastd", "iperf3", "nebula", "tinc", "wireguard-tools"];
+
 /** A file of the image; the path is relative to its root. */
 export interface ImageFile {
   readonly path: string;
@@ -120,8 +126,21 @@ export function cacheDirectory(): string {
   return Deno.env.get("MOBULA_LAB_CACHE") ?? "/var/cache/mobula-lab";
 }
 
+const PLAIN: ImageVariant = { name: "plain", packages: [], files: [], masked: [], enabled: [] };
+
+/** The variant that holds the other networks too; their services wait to be asked. */
+function benchVariant(variant: ImageVariant = PLAIN): ImageVariant {
+  return {
+    ...variant,
+    name: `${variant.name}-bench`,
+    packages: [...variant.packages, ...BENCH_PACKAGES],
+    masked: [...variant.masked, "tinc.service", "nebula.service", "iperf3.service"],
+  };
+}
+
 /** Makes the image, or finds it in the cache. */
 export async function ensureImage(suite: Suite, kind: ImageKind, variant?: ImageVariant): Promise<Image> {
+  if (kind === "bench") return ensureImage(suite, "prepared", benchVariant(variant));
   const recipe = [
     RECIPE,
     suite,

@@ -1,0 +1,233 @@
+/**
+ * What is compared: networks between the same machines. Sets up those that are not mobula's; all lie idle until they are measured.
+ */
+import { hostAddresses, innerMtus } from "../../lib/address.ts";
+import { generateKeyPair } from "../../lib/keys.ts";
+import type { Guest } from "./guests.ts";
+
+/** One network, or one path through it. */
+export interface Contender {
+  readonly name: string;
+  readonly title: string;
+  /** Sender and receiver, by place among the machines: the first is the tree's root. */
+  readonly pair: readonly [number, number];
+  /** Under which the machine of this id is reached there. */
+  readonly address: (id: number) => string;
+  /** Bytes of its largest packet. */
+  readonly mtu: number;
+  /** Makes it on the machines; without it, it is there. */
+  readonly setUp?: (guests: readonly Guest[]) => Promise<void>;
+}
+
+const UNDERLAY_MTU = 1500;
+const MTU = innerMtus(UNDERLAY_MTU);
+/** Fits the others' frames into one packet of the underlay. */
+const OTHERS_MTU = 1400;
+
+const LEAF_TO_ROOT = [1, 0] as const;
+const LEAF_TO_LEAF = [1, 2] as const;
+
+/** All contenders; those that are compared with each other lie side by side, so that they are measured soon after each other. */
+export const CONTENDERS: readonly Contender[] = [
+  {
+    name: "raw",
+    title: "underlay, nothing in between",
+    pair: LEAF_TO_ROOT,
+    address: (id) => `192.0.2.${id}`,
+    mtu: UNDERLAY_MTU,
+  },
+  {
+    name: "wireguard",
+    title: "plain kernel WireGuard",
+    pair: LEAF_TO_ROOT,
+    address: (id) => `10.99.0.${id}`,
+    mtu: MTU.wireguard,
+    setUp: setUpWireguard,
+  },
+  {
+    name: "intrawire",
+    title: "mobula, intrawire",
+    pair: LEAF_TO_ROOT,
+    address: (id) => hostAddresses(id).intrawire,
+    mtu: MTU.wireguard,
+  },
+  {
+    name: "access",
+    title: "mobula, access, root and leaf",
+    pair: LEAF_TO_ROOT,
+    address: (id) => hostAddresses(id).access,
+    mtu: MTU.access,
+  },
+  {
+    name: "access-leaves",
+    title: "mobula, access, two leaves",
+    pair: LEAF_TO_LEAF,
+    address: (id) => hostAddresses(id).access,
+    mtu: MTU.access,
+  },
+  {
+    name: "tinc",
+    title: "tinc, switch mode",
+    pair: LEAF_TO_ROOT,
+    address: (id) => `10.99.1.${id}`,
+    mtu: OTHERS_MTU,
+    setUp: setUpTinc,
+  },
+  {
+    name: "fastd",
+    title: "fastd, tap, salsa2012+umac",
+    pair: LEAF_TO_ROOT,
+    address: (id) => `10.99.2.${id}`,
+    mtu: OTHERS_MTU,
+    setUp: setUpFastd,
+  },
+  {
+    name: "nebula",
+    title: "nebula",
+    pair: LEAF_TO_ROOT,
+    address: (id) => `10.99.3.${id}`,
+    mtu: OTHERS_MTU,
+    setUp: setUpNebula,
+  },
+];
+
+/** The two machines that the others run on; the third stays idle. */
+function twoOf(guests: readonly Guest[]): readonly [Guest, Guest] {
+  const [root, leaf] = guests;
+  if (!root || !leaf) {
+    throw new Error(`Cannot compare networks: ${guests.length} machines; expected two or more`);
+  }
+  return [root, leaf];
+}
+
+const WRITE_FILE = 'umask 077; mkdir -p "${1%/*}"; cat >"$1"';
+
+async function writeFile(guest: Guest, path: string, text: string): Promise<void> {
+  await guest.sh(WRITE_FILE, { args: [path], stdin: text });
+}
+
+/** A daemon that systemd ends with the machine. */
+const START_DAEMON = 'unit=$1; shift; systemd-run --quiet --unit="bench-$unit" "$@"';
+/** Waits for the daemon's device. */
+const SET_ADDRESS = `
+for _ in $(seq 300); do ip link show "$1" >/dev/null 2>&1 && break; sleep 0.1; done
+ip link set "$1" mtu "$3" up
+ip address replace "$2/24" dev "$1"
+`;
+
+/** As wg-quick makes it, but with the MTU that mobula uses: a larger one would be to its advantage. */
+async function setUpWireguard(guests: readonly Guest[]): Promise<void> {
+  const ends = await Promise.all(
+    twoOf(guests).map(async (guest) => ({ guest, keys: await generateKeyPair() })),
+  );
+  await Promise.all(ends.map(async ({ guest, keys }) => {
+    const peer = ends.find((end) => end.guest !== guest);
+    const lines = [
+      "[Interface]",
+      `PrivateKey = ${keys.privateKey.reveal()}`,
+      "ListenPort = 51999",
+      "[Peer]",
+      `PublicKey = ${peer?.keys.publicKey}`,
+      `Endpoint = ${peer?.guest.address}:51999`,
+      `AllowedIPs = 10.99.0.${peer?.guest.id}/32`,
+    ];
+    await guest.sh("ip link add bench-wg type wireguard; wg setconf bench-wg /dev/stdin", {
+      stdin: lines.join("\n") + "\n",
+    });
+    await guest.sh(SET_ADDRESS, { args: ["bench-wg", `10.99.0.${guest.id}`, String(MTU.wireguard)] });
+  }));
+}
+
+const TINC_KEY = 'cd /etc/tinc/bench; tincd -n bench -K2048 </dev/null >&2; cat "hosts/$1"';
+
+async function setUpTinc(guests: readonly Guest[]): Promise<void> {
+  const [root, leaf] = twoOf(guests);
+  const ends = await Promise.all([root, leaf].map(async (guest) => {
+    const { name, address } = guest;
+    const common = `Name = ${name}\nMode = switch\nInterface = bench-tinc\nBindToAddress = ${address}\n`;
+    const folder = "/etc/tinc/bench";
+    await writeFile(
+      guest,
+      `${folder}/tinc.conf`,
+      common + (guest === leaf ? `ConnectTo = ${root.name}\n` : ""),
+    );
+    await writeFile(guest, `${folder}/hosts/${name}`, `Address = ${address}\n`);
+    return { guest, card: await guest.sh(TINC_KEY, { args: [name] }) };
+  }));
+  await Promise.all(ends.map(async ({ guest }) => {
+    for (const { guest: peer, card } of ends) {
+      await writeFile(guest, `/etc/tinc/bench/hosts/${peer.name}`, card);
+    }
+    await guest.sh(START_DAEMON, { args: ["tinc", "tincd", "-n", "bench", "-D"] });
+    await guest.sh(SET_ADDRESS, { args: ["bench-tinc", `10.99.1.${guest.id}`, String(OTHERS_MTU)] });
+  }));
+}
+
+const FASTD_KEY = "fastd --generate-key 2>/dev/null";
+
+async function setUpFastd(guests: readonly Guest[]): Promise<void> {
+  const ends = await Promise.all(
+    twoOf(guests).map(async (guest) => {
+      const said = await guest.sh(FASTD_KEY);
+      const key = (kind: string) => new RegExp(`${kind}: ([0-9a-f]{64})`, "i").exec(said)?.[1] ?? "";
+      return { guest, secret: key("secret"), public: key("public") };
+    }),
+  );
+  await Promise.all(ends.map(async ({ guest, secret }) => {
+    const peer = ends.find((end) => end.guest !== guest);
+    const lines = [
+      'interface "bench-fastd";',
+      "mode tap;",
+      `mtu ${OTHERS_MTU};`,
+      'method "salsa2012+umac";',
+      `bind ${guest.address}:10000;`,
+      `secret "${secret}";`,
+      `peer "${peer?.guest.name}" { key "${peer?.public}"; remote ipv4 "${peer?.guest.address}" port 10000; }`,
+    ];
+    await writeFile(guest, "/etc/fastd/bench/fastd.conf", lines.join("\n") + "\n");
+    await guest.sh(START_DAEMON, { args: ["fastd", "fastd", "--config", "/etc/fastd/bench/fastd.conf"] });
+    await guest.sh(SET_ADDRESS, { args: ["bench-fastd", `10.99.2.${guest.id}`, String(OTHERS_MTU)] });
+  }));
+}
+
+const NEBULA_FOLDER = "/etc/nebula/bench";
+const NEBULA_CA = `umask 077; mkdir -p ${NEBULA_FOLDER}; cd ${NEBULA_FOLDER}; nebula-cert ca -name bench`;
+const NEBULA_SIGN = `cd ${NEBULA_FOLDER}; nebula-cert sign -name "$1" -ip "$2/24"`;
+const NEBULA_GIVE = `cd ${NEBULA_FOLDER}; cat "$1"`;
+
+async function setUpNebula(guests: readonly Guest[]): Promise<void> {
+  const [root, leaf] = twoOf(guests);
+  await root.sh(NEBULA_CA);
+  for (const { name, id } of [root, leaf]) await root.sh(NEBULA_SIGN, { args: [name, `10.99.3.${id}`] });
+  for (const file of ["ca.crt", `${leaf.name}.crt`, `${leaf.name}.key`]) {
+    await writeFile(leaf, `${NEBULA_FOLDER}/${file}`, await root.sh(NEBULA_GIVE, { args: [file] }));
+  }
+  await Promise.all([root, leaf].map(async (guest) => {
+    await writeFile(guest, `${NEBULA_FOLDER}/config.yml`, nebulaConfig(guest, root));
+    await guest.sh(START_DAEMON, { args: ["nebula", "nebula", "-config", `${NEBULA_FOLDER}/config.yml`] });
+  }));
+}
+
+/** The allow lists keep it from finding a way through the other networks. */
+function nebulaConfig(guest: Guest, root: Guest): string {
+  const lighthouse = `10.99.3.${root.id}`;
+  const onlyNic = { "192.0.2.0/24": true };
+  const any = [{ port: "any", proto: "any", host: "any" }];
+  return JSON.stringify({
+    pki: {
+      ca: `${NEBULA_FOLDER}/ca.crt`,
+      cert: `${NEBULA_FOLDER}/${guest.name}.crt`,
+      key: `${NEBULA_FOLDER}/${guest.name}.key`,
+    },
+    static_host_map: { [lighthouse]: [`${root.address}:4242`] },
+    lighthouse: {
+      am_lighthouse: guest === root,
+      hosts: guest === root ? [] : [lighthouse],
+      local_allow_list: onlyNic,
+      remote_allow_list: onlyNic,
+    },
+    listen: { host: guest.address, port: 4242 },
+    tun: { dev: "bench-nebula", mtu: OTHERS_MTU },
+    firewall: { outbound: any, inbound: any },
+  });
+}
