@@ -1,0 +1,126 @@
+/**
+ * What updates cost: nothing between hosts that they do not concern, and new keys for the whole fleet next to nothing. Needs root and
+ * the lab's packages.
+ */
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { executable } from "./executables.ts";
+import { type InventoryOptions, writeInventory } from "./inventory.ts";
+import type { HostOptions, Lab, LabHost } from "./lab.ts";
+import { innerLosses, INTERVAL, type Loss, lossDuring, renderLosses } from "./loss.ts";
+import { allInnerAddresses, unreached } from "./probes.ts";
+import { expectCode, mobula, setStage } from "./proof.ts";
+import { must } from "./process.ts";
+import { snapshot } from "./snapshot.ts";
+
+const HOSTS: readonly HostOptions[] = [
+  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
+  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
+  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
+];
+const NAMES = HOSTS.map(({ name }) => name);
+
+/** Milliseconds: what a rotation may cost any pair. */
+const ROTATION_LIMIT = 200;
+
+interface Before {
+  readonly program: string;
+}
+
+const { proof } = setStage<Before>({ name: "loss", hosts: HOSTS, prepare });
+
+async function prepare(lab: Lab): Promise<Before> {
+  const program = await executable("compiled");
+  await writeInventory(lab);
+  expectCode(await mobula(lab, { executable: program }, "push", "--no-reboot"), 0, "the first push");
+  return { program };
+}
+
+function members(lab: Lab, names: readonly string[] = NAMES): LabHost[] {
+  return names.map((name) => lab.host(name));
+}
+
+async function lossOfPush(lab: Lab, program: string, names: readonly string[], ...args: readonly string[]) {
+  const { result, losses } = await lossDuring(lab, members(lab, names), async () => {
+    return await mobula(lab, { executable: program }, "push", "--no-reboot", ...args);
+  });
+  expectCode(result, 0, `push ${args.join(" ")}`);
+  return losses;
+}
+
+/** Nothing is lost; the control tells whether it would have been the machine. */
+function expectNoLoss(losses: readonly Loss[]): void {
+  assertEquals(
+    renderLosses(innerLosses(losses)),
+    [],
+    `control: ${renderLosses(losses).join() || "nothing lost"}`,
+  );
+}
+
+/** Counted in probes, because a busy machine sends them late but does not lose them. */
+function expectShortGap(losses: readonly Loss[]): void {
+  const long = innerLosses(losses).filter(({ longestRun }) => longestRun * INTERVAL > ROTATION_LIMIT);
+  assertEquals(renderLosses(long), [], renderLosses(losses).join("\n"));
+}
+
+const UPDATES: readonly {
+  readonly what: string;
+  readonly change?: InventoryOptions;
+  readonly probed?: readonly string[];
+}[] = [
+  { what: "nothing to do" },
+  { what: "another name", change: { extraHosts: { "10.31.200.1": "printer.example" } } },
+  { what: "another client", change: { extraWires: { "10.30.128.1": "CLIENT" } } },
+  { what: "one host less", change: { hosts: ["alpha", "beta"] }, probed: ["alpha", "beta"] },
+  { what: "one host more", change: {}, probed: ["alpha", "beta"] },
+];
+
+for (const { what, change, probed = NAMES } of UPDATES) {
+  proof(`push with ${what}: no packet is lost between the others`, async (lab, { program }) => {
+    if (change) await writeInventory(lab, await withClientKey(change, program));
+    expectNoLoss(await lossOfPush(lab, program, probed));
+  });
+}
+
+async function withClientKey(change: InventoryOptions, program: string): Promise<InventoryOptions> {
+  if (!change.extraWires) return change;
+  const pair = JSON.parse(await must([program, "keys", "generate", "--json"]));
+  return { ...change, extraWires: { "10.30.128.1": pair.public_key } };
+}
+
+async function publicKeys(lab: Lab): Promise<Record<string, string>> {
+  const keys = await Promise.all(NAMES.map(async (name) => [name, (await snapshot(lab, name)).publicKey]));
+  return Object.fromEntries(keys);
+}
+
+/** Every host knows every other one by one key, the one it uses, and nothing is under way any more. */
+async function expectSettled(lab: Lab): Promise<void> {
+  const keys = await publicKeys(lab);
+  for (const name of NAMES) {
+    const { peers } = await snapshot(lab, name);
+    const others = NAMES.filter((other) => other !== name).map((other) => keys[other]!);
+    assertEquals([...peers.keys()].sort(), others.sort(), name);
+    const script = "ls /opt/mobula/keys.json 2>/dev/null; systemctl is-active mobula-follow.service";
+    assertEquals((await lab.exec(name, ["sh", "-c", script])).stdout.trim(), "inactive", name);
+    assertEquals(await unreached(lab.network(name), allInnerAddresses(members(lab))), [], name);
+  }
+}
+
+proof(
+  "new keys for all: no pair is without an answer for longer than the limit",
+  async (lab, { program }) => {
+    await writeInventory(lab, { vars: { mobula_keys: "rotate" } });
+    const before = await publicKeys(lab);
+    const losses = await lossOfPush(lab, program, NAMES);
+    console.log(renderLosses(losses).join("\n") || "nothing lost");
+    expectShortGap(losses);
+    const after = await publicKeys(lab);
+    for (const name of NAMES) assertNotEquals(after[name], before[name], name);
+    await expectSettled(lab);
+    await writeInventory(lab);
+    const again = await mobula(lab, { executable: program }, "push", "--json");
+    expectCode(again, 0, "the push after it");
+    const { hosts } = JSON.parse(again.stdout) as { hosts: { steps: string[]; changed_files: string[] }[] };
+    for (const { steps, changed_files } of hosts) assertEquals([steps, changed_files], [[], []]);
+    assert(hosts.length === NAMES.length);
+  },
+);
