@@ -14,10 +14,14 @@ const QUICK = 10;
 const CALM = 1_000;
 /** So long after an announcement the looks are quick, milliseconds. */
 const QUICK_FOR = 600_000;
-/** Milliseconds between two looks at the own key, and at peers that were never heard. */
+/** Milliseconds between two looks at the own key, and at peers that are not heard. */
 const SECOND = 1_000;
-/** Milliseconds after which a peer that was never heard is called again. */
+/** Milliseconds after which a peer that is not heard is called again. */
 const CALL_AGAIN = 10_000;
+/** Milliseconds after a change of the own key that it is left to others to be heard. */
+const FIRST_CALL = 2_000;
+/** Seconds that WireGuard's sessions live (its paper, section 6.1). */
+const SESSION = 180;
 
 /** Follows until there is nothing announced any more. */
 export async function follow(context: Context): Promise<void> {
@@ -41,11 +45,15 @@ export function moveWords(
   });
 }
 
-/** The keys to be called: after a change of the own key whoever was heard, else those of hosts that were never heard. */
-export function silentKeys(known: KnownKeys, handshakes: ReadonlyMap<string, number>): string[] {
+/** All keys of the hosts from which no handshake was seen since then, in seconds: they may be using any of them. */
+export function silentKeys(
+  known: KnownKeys,
+  handshakes: ReadonlyMap<string, number>,
+  since: number,
+): string[] {
   return Object.values(known.hosts).flatMap((keys) => {
     const peers = keys.filter((key) => handshakes.has(key));
-    return provenKey(peers, handshakes) === undefined ? peers : [];
+    return peers.some((key) => handshakes.get(key)! >= Math.max(since, 1)) ? [] : peers;
   });
 }
 
@@ -94,8 +102,11 @@ class Follower {
   #text = "";
   #since = 0;
   #ownKey = "";
-  #slowLook = 0;
-  #lastCall = 0;
+  /** Seconds since 1970. */
+  #keySince = 0;
+  #heard = "";
+  #slowLook = -SECOND;
+  #lastCall = -CALL_AGAIN;
   /** Whose keepalive is on. */
   #called: readonly string[] = [];
 
@@ -118,23 +129,25 @@ class Follower {
     }
     const known = parseKnownKeys(JSON.parse(text));
     const handshakes = await readHandshakes(runner);
-    if (Object.values(known.hosts).some((keys) => keys.length > 1)) await this.#move(known, handshakes);
+    const slow = performance.now() - this.#slowLook > SECOND;
+    const heard = [...handshakes.values()].join();
+    if (slow || text !== this.#text || heard !== this.#heard) await this.#move(known, handshakes);
+    this.#heard = heard;
     if (text !== this.#text) {
       this.#text = text;
       this.#since = performance.now();
       await runner.writeFile({ path: FOLLOWED_FILE, content: text });
     }
-    if (performance.now() - this.#slowLook > SECOND) await this.#call(known, handshakes);
+    if (slow) await this.#call(known, handshakes);
     return true;
   }
 
   async #move(known: KnownKeys, handshakes: ReadonlyMap<string, number>): Promise<void> {
-    if (moveWords(known, handshakes, new Set()).length === 0) return;
     const words = moveWords(known, handshakes, await readHolders(this.#context.runner));
     if (words.length > 0) await this.#set(`follow ${words.length / 4} hosts to another key`, words);
   }
 
-  /** Whoever was never heard, as after a boot, may be using any of its keys. */
+  /** Whoever has not been heard, as after a boot, or not by the own new key. One that goes back may do so together with others. */
   async #call(known: KnownKeys, handshakes: ReadonlyMap<string, number>): Promise<void> {
     const now = performance.now();
     this.#slowLook = now;
@@ -143,14 +156,14 @@ class Follower {
       this.#called = [];
     }
     const ownKey = await this.#readOwnKey();
-    const changed = this.#ownKey !== "" && this.#ownKey !== ownKey;
+    const seconds = Math.floor(Date.now() / 1000);
+    if (this.#ownKey !== "" && this.#ownKey !== ownKey) {
+      this.#keySince = seconds;
+      this.#lastCall = now - CALL_AGAIN + FIRST_CALL;
+    }
     this.#ownKey = ownKey;
-    const silent = this.#lastCall === 0 || now - this.#lastCall > CALL_AGAIN
-      ? silentKeys(known, handshakes)
-      : [];
-    const keys = changed
-      ? [...await readHolders(this.#context.runner)].filter((key) => isHost(key, known))
-      : silent;
+    if (now - this.#lastCall < CALL_AGAIN) return;
+    const keys = silentKeys(known, handshakes, Math.max(this.#keySince, seconds - SESSION));
     if (keys.length === 0) return;
     this.#lastCall = now;
     this.#called = keys;
@@ -170,8 +183,4 @@ class Follower {
     });
     if (code !== 0) this.#context.report(`${title}: ${stderr.trim()}`);
   }
-}
-
-function isHost(key: string, known: KnownKeys): boolean {
-  return Object.values(known.hosts).some((keys) => keys.includes(key));
 }

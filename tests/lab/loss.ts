@@ -2,6 +2,7 @@
  * What a change costs: pings every 10 ms between all hosts on both networks while something goes on, and how many had no answer.
  * Starts `ping` in the lab's hosts; writes logs into the lab's directory.
  */
+import { assertEquals } from "@std/assert";
 import { hostAddresses } from "../../lib/address.ts";
 import type { Lab, LabHost, Place } from "./lab.ts";
 import { isAlive, type ProcessRecord, start } from "./process.ts";
@@ -141,4 +142,22 @@ export function renderLosses(losses: readonly Loss[]): string[] {
   return losses.filter(({ lost }) => lost > 0).map(({ way, from, to, sent, lost, longestRun, longestGap }) =>
     `${way} ${from} - ${to}: ${lost} of ${sent} lost, ${longestRun} in a row (${longestGap} ms)`
   );
+}
+
+/** Milliseconds: what new keys may cost any pair. */
+const ROTATION_LIMIT = 200;
+
+/** Nothing is lost; the control tells whether it would have been the machine. */
+export function expectNoLoss(losses: readonly Loss[]): void {
+  assertEquals(
+    renderLosses(innerLosses(losses)),
+    [],
+    `control: ${renderLosses(losses).join() || "nothing lost"}`,
+  );
+}
+
+/** Counted in probes, because a busy machine sends them late but does not lose them. */
+export function expectShortGap(losses: readonly Loss[]): void {
+  const long = innerLosses(losses).filter(({ longestRun }) => longestRun * INTERVAL > ROTATION_LIMIT);
+  assertEquals(renderLosses(long), [], renderLosses(losses).join("\n"));
 }

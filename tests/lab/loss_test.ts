@@ -6,7 +6,7 @@ import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { executable } from "./executables.ts";
 import { type InventoryOptions, writeInventory } from "./inventory.ts";
 import type { HostOptions, Lab, LabHost } from "./lab.ts";
-import { innerLosses, INTERVAL, type Loss, lossDuring, renderLosses } from "./loss.ts";
+import { expectNoLoss, expectShortGap, lossDuring, renderLosses } from "./loss.ts";
 import { allInnerAddresses, unreached } from "./probes.ts";
 import { expectCode, mobula, setStage } from "./proof.ts";
 import { must } from "./process.ts";
@@ -18,9 +18,6 @@ const HOSTS: readonly HostOptions[] = [
   { name: "gamma", address: "198.51.100.4", suite: "trixie" },
 ];
 const NAMES = HOSTS.map(({ name }) => name);
-
-/** Milliseconds: what a rotation may cost any pair. */
-const ROTATION_LIMIT = 200;
 
 interface Before {
   readonly program: string;
@@ -45,21 +42,6 @@ async function lossOfPush(lab: Lab, program: string, names: readonly string[], .
   });
   expectCode(result, 0, `push ${args.join(" ")}`);
   return losses;
-}
-
-/** Nothing is lost; the control tells whether it would have been the machine. */
-function expectNoLoss(losses: readonly Loss[]): void {
-  assertEquals(
-    renderLosses(innerLosses(losses)),
-    [],
-    `control: ${renderLosses(losses).join() || "nothing lost"}`,
-  );
-}
-
-/** Counted in probes, because a busy machine sends them late but does not lose them. */
-function expectShortGap(losses: readonly Loss[]): void {
-  const long = innerLosses(losses).filter(({ longestRun }) => longestRun * INTERVAL > ROTATION_LIMIT);
-  assertEquals(renderLosses(long), [], renderLosses(losses).join("\n"));
 }
 
 const UPDATES: readonly {
