@@ -1,6 +1,6 @@
 /**
  * `deno task bench`: what a push, a start and a plan cost on this machine, as a table and as JSON. Needs root; makes a lab and removes
- * it. Figures only: nothing here passes or fails.
+ * it. Figures only: nothing here passes or fails. `deno task bench loss` counts what updates lose instead.
  */
 import { fromFileUrl } from "@std/path";
 import { type Lab, withLab } from "../tests/lab/lab.ts";
@@ -122,6 +122,7 @@ function renderTable(figures: readonly Figure[]): string {
   }).join("\n");
 }
 
+if (Deno.args[0] === "loss") Deno.exit(await (await import("./bench/loss.ts")).benchLoss());
 await ensurePackages();
 console.log(await must([Deno.execPath(), "task", "--quiet", "compile"], { cwd: ROOT }));
 const figures = [...await benchStart(), ...await benchPlan(), ...await benchPush()];

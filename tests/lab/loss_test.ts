@@ -4,19 +4,14 @@
  */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { executable } from "./executables.ts";
-import { type InventoryOptions, writeInventory } from "./inventory.ts";
-import type { HostOptions, Lab, LabHost } from "./lab.ts";
+import { writeInventory } from "./inventory.ts";
+import type { Lab, LabHost } from "./lab.ts";
 import { expectNoLoss, expectShortGap, lossDuring, renderLosses } from "./loss.ts";
 import { allInnerAddresses, unreached } from "./probes.ts";
 import { expectCode, mobula, setStage } from "./proof.ts";
-import { must } from "./process.ts";
-import { snapshot } from "./snapshot.ts";
+import { ask, snapshot } from "./snapshot.ts";
+import { LOSS_HOSTS as HOSTS, UPDATES, withClientKey } from "./updates.ts";
 
-const HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
-];
 const NAMES = HOSTS.map(({ name }) => name);
 
 interface Before {
@@ -44,29 +39,11 @@ async function lossOfPush(lab: Lab, program: string, names: readonly string[], .
   return losses;
 }
 
-const UPDATES: readonly {
-  readonly what: string;
-  readonly change?: InventoryOptions;
-  readonly probed?: readonly string[];
-}[] = [
-  { what: "nothing to do" },
-  { what: "another name", change: { extraHosts: { "10.31.200.1": "printer.example" } } },
-  { what: "another client", change: { extraWires: { "10.30.128.1": "CLIENT" } } },
-  { what: "one host less", change: { hosts: ["alpha", "beta"] }, probed: ["alpha", "beta"] },
-  { what: "one host more", change: {}, probed: ["alpha", "beta"] },
-];
-
-for (const { what, change, probed = NAMES } of UPDATES) {
+for (const { what, change, probed = NAMES } of UPDATES.filter(({ movesRoot }) => !movesRoot)) {
   proof(`push with ${what}: no packet is lost between the others`, async (lab, { program }) => {
     if (change) await writeInventory(lab, await withClientKey(change, program));
     expectNoLoss(await lossOfPush(lab, program, probed));
   });
-}
-
-async function withClientKey(change: InventoryOptions, program: string): Promise<InventoryOptions> {
-  if (!change.extraWires) return change;
-  const pair = JSON.parse(await must([program, "keys", "generate", "--json"]));
-  return { ...change, extraWires: { "10.30.128.1": pair.public_key } };
 }
 
 async function publicKeys(lab: Lab): Promise<Record<string, string>> {
@@ -104,5 +81,23 @@ proof(
     const { hosts } = JSON.parse(again.stdout) as { hosts: { steps: string[]; changed_files: string[] }[] };
     for (const { steps, changed_files } of hosts) assertEquals([steps, changed_files], [[], []]);
     assert(hosts.length === NAMES.length);
+  },
+);
+
+proof(
+  "two versions in one network: nothing is lost between them, and then all get new keys as gently",
+  async (lab, { program }) => {
+    const next = await executable("compiled", "0.2.0-next");
+    expectNoLoss(await lossOfPush(lab, next, NAMES, "--limit", "alpha"));
+    const versions = await Promise.all(
+      NAMES.map((name) => ask(lab, name, ["/opt/mobula/bin/mobula", "--version"])),
+    );
+    assertEquals(versions.map((text) => text.includes("0.2.0-next")), [true, false, false]);
+    await writeInventory(lab, { extraHosts: { "10.31.200.2": "scanner.example" } });
+    expectNoLoss(await lossOfPush(lab, next, NAMES, "--limit", "alpha"));
+    expectNoLoss(await lossOfPush(lab, program, NAMES, "--limit", "beta,gamma"));
+    await writeInventory(lab, { vars: { mobula_keys: "rotate" } });
+    expectShortGap(await lossOfPush(lab, next, NAMES));
+    await expectSettled(lab);
   },
 );
