@@ -44,22 +44,22 @@ const publicKey = z.string().refine(isKey, "expected a WireGuard key");
 const inside = (network: string) =>
   z.string().refine((text) => inNetwork(text, network), `expected inside ${network}`);
 
-const HOST_CONFIG = z.strictObject({
+const HOST_CONFIG = z.object({
   schema: z.literal(1),
   self: hostId,
   access: z.enum(["none", "auto"]),
   underlayMtu: z.int().min(UNDERLAY_MTU[0]).max(UNDERLAY_MTU[1]),
-  hosts: z.array(z.strictObject({
+  hosts: z.array(z.object({
     address: z.string().refine(isExternalAddress, "expected an external IPv4 address"),
     id: hostId,
     hostname,
     publicKey: publicKey.optional(),
   })),
-  extraHosts: z.array(z.strictObject({
+  extraHosts: z.array(z.object({
     address: z.string().refine(isAccessAddress, `expected inside ${NETWORKS.access}`),
     hostname,
   })),
-  extraWires: z.array(z.strictObject({ address: inside(NETWORKS.extrawire), publicKey })),
+  extraWires: z.array(z.object({ address: inside(NETWORKS.extrawire), publicKey })),
 }).superRefine((config, context) => {
   const unique = (what: string, values: readonly (string | number)[]) => {
     if (new Set(values).size < values.length) context.addIssue(`expected each ${what} once`);
@@ -72,7 +72,7 @@ const HOST_CONFIG = z.strictObject({
   unique("key", [...hosts, ...extraWires].flatMap(({ publicKey }) => publicKey ?? []));
 });
 
-/** Checks a configuration as it arrives on a host; a HostError says everything that is wrong. */
+/** Checks a configuration as it arrives on a host; a HostError says everything that is wrong. What a newer version has added is left out. */
 export function parseHostConfig(json: unknown): HostConfig {
   const result = HOST_CONFIG.safeParse(json);
   if (result.success) return result.data;

@@ -1,8 +1,10 @@
 /**
  * `deno task bench`: what a push, a start and a plan cost on this machine, as a table and as JSON; `deno task bench data`: how fast the
- * networks carry data. Needs root; makes a lab and removes it. Figures only: nothing here passes or fails.
+ * networks carry data; `deno task bench loss`: what updates lose. Needs root; makes a lab and removes it. Figures only: nothing here
+ * passes or fails.
  */
 import { Command, InvalidArgumentError } from "@commander-js/extra-typings";
+import { benchLoss } from "./bench/loss.ts";
 import { fromFileUrl } from "@std/path";
 import { type Lab, withLab } from "../tests/lab/lab.ts";
 import { writeInventory } from "../tests/lab/inventory.ts";
@@ -148,4 +150,6 @@ program.command("data").description("figures of the networks between three virtu
   .option("--rounds <n>", "measure everything so many times", parseRounds, 3)
   .option("--json", "print JSON in place of tables", false)
   .action(benchData);
+program.command("loss").description("packets that updates of a fleet lose, by pair")
+  .action(async () => Deno.exit(await benchLoss()));
 await program.parseAsync(Deno.args, { from: "user" });

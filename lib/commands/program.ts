@@ -235,6 +235,12 @@ function addInternal(program: Command, done: Done): void {
       const { undoCommand } = await import("./up.ts");
       done(await undoCommand());
     });
+  program.command("follow", { hidden: true })
+    .description("follow the hosts to their new keys (run by systemd)")
+    .action(async () => {
+      const { followCommand } = await import("./up.ts");
+      done(await followCommand());
+    });
   program.command("up", { hidden: true })
     .description("bring up the network of the current generation (run by systemd)")
     .action(async () => {

@@ -1,7 +1,8 @@
 /**
- * `mobula up` and `mobula undo`: what systemd runs. Effects: those of `lib/host/up.ts` and `undo.ts`; the steps go to the journal.
+ * `mobula up`, `undo` and `follow`: what systemd runs. Effects: those of `lib/host/up.ts`, `undo.ts` and `follow.ts`; the steps go to the journal.
  */
 import { EXIT } from "../errors.ts";
+import { follow } from "../host/follow.ts";
 import { LocalRunner } from "../host/local_runner.ts";
 import { undo } from "../host/undo.ts";
 import { up } from "../host/up.ts";
@@ -10,6 +11,12 @@ import { writeLine } from "../ui/terminal.ts";
 /** Brings the network up; gives the exit code. */
 export async function upCommand(): Promise<number> {
   await up({ runner: new LocalRunner(), report: writeLine });
+  return EXIT.ok;
+}
+
+/** Follows the hosts to their new keys until the old ones are forgotten; gives the exit code. */
+export async function followCommand(): Promise<number> {
+  await follow({ runner: new LocalRunner(), report: writeLine });
   return EXIT.ok;
 }
 

@@ -19,6 +19,9 @@ export interface HostVerbs {
   probe: [protocol.ProbeRequest, protocol.ProbeResult];
   confirm: [protocol.ConfirmRequest, protocol.ConfirmResult];
   extend: [protocol.ExtendRequest, protocol.ExtendResult];
+  announce: [protocol.AnnounceRequest, protocol.AnnounceResult];
+  "take-key": [Record<string, never>, protocol.TakeKeyResult];
+  forget: [protocol.ForgetRequest, protocol.ForgetResult];
   earlier: [Record<string, never>, protocol.EarlierResult];
   uninstall: [Record<string, never>, protocol.UninstallResult];
   reboot: [Record<string, never>, protocol.RebootResult];
@@ -37,6 +40,8 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
     packagesInstalled: z.array(z.string()),
     underlayMtu: z.number(),
     fleetMtu: z.number().optional(),
+    liveKey: z.string().optional(),
+    knowsKeys: z.boolean().optional(),
   }),
   stage: z.object({ generation: z.number(), changed: z.boolean(), files: z.array(z.string()) }),
   activate: z.object({ cutsConnection: z.boolean(), steps: z.array(z.string()) }),
@@ -55,7 +60,10 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
   }),
   confirm: z.object({ generation: z.number() }),
   extend: z.object({ armed: z.boolean() }),
-  earlier: z.object({ generation: z.number(), publicKey: z.string() }),
+  announce: z.object({ following: z.boolean() }),
+  "take-key": z.object({ taken: z.boolean(), unanswered: z.array(z.string()) }),
+  forget: z.object({ left: z.number() }),
+  earlier: z.object({ generation: z.number(), publicKey: z.string(), liveKey: z.string().optional() }),
   uninstall: z.object({ started: z.literal(true) }),
   reboot: z.object({ bootId: z.string() }),
 };
@@ -75,6 +83,9 @@ const DEADLINES: { readonly [V in keyof HostVerbs]: number } = {
   probe: 2 * 60_000,
   confirm: 60_000,
   extend: 30_000,
+  announce: 2 * 60_000,
+  "take-key": 60_000,
+  forget: 60_000,
   earlier: 60_000,
   uninstall: 60_000,
   reboot: 60_000,

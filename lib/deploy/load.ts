@@ -7,7 +7,7 @@ import { loadFleet, PUBKEYS_FILE } from "../commands/load_fleet.ts";
 import { type HostPublicKey, renderPubkeys } from "../config/pubkeys.ts";
 import type { Fleet } from "../fleet.ts";
 import { limitHosts } from "./limit.ts";
-import { alive, type PushRun } from "./run.ts";
+import { alive, keysOf, type PushRun } from "./run.ts";
 import { SshRunner } from "./ssh.ts";
 
 /** Fills in the fleet and one runner per host of this push. */
@@ -25,11 +25,21 @@ export async function loadRun(push: PushRun): Promise<void> {
   }));
 }
 
-/** Takes over the keys of the prepared hosts, keeps those of the others, and writes the file if it changes. */
-export async function writeRunPubkeys(push: PushRun): Promise<void> {
-  const fresh = new Map(alive(push).map(({ host, prepared }) => [host.address, prepared!.publicKey]));
-  push.pubkeys = mergePubkeys(push.fleet, push.pubkeys, fresh, new Date());
-  await writePubkeysFile(push.options.hostsPath, push.pubkeys);
+/**
+ * Takes over the keys that the hosts of this push are to use, keeps those of the others, and writes the file if it changes. As long
+ * as new keys may still be taken back, it names the ones in use.
+ */
+export async function writeRunPubkeys(push: PushRun, which: "live" | "next"): Promise<void> {
+  const known = push.loadedPubkeys ??= push.pubkeys;
+  const now = new Date();
+  const next = new Map(alive(push).map((run) => [run.host.address, keysOf(run)!.next]));
+  const live = new Map(push.hosts.flatMap((run): [string, string][] => {
+    const key = keysOf(run)?.live;
+    return key === undefined ? [] : [[run.host.address, key]];
+  }));
+  const inUse = which === "live" ? new Map([...next, ...live]) : new Map([...live, ...next]);
+  push.pubkeys = mergePubkeys(push.fleet, known, next, now);
+  await writePubkeysFile(push.options.hostsPath, mergePubkeys(push.fleet, known, inUse, now));
 }
 
 /** The new content of the file: only hosts of the fleet, a key's age starts when it is first seen. */

@@ -9,11 +9,12 @@ import { preview } from "../host/preview.ts";
 import { hostConfigFor } from "../host_config.ts";
 import { sendExecutable } from "./copy.ts";
 import { callHost } from "./host_call.ts";
-import { loadRun, mergePubkeys, writePubkeysFile, writeRunPubkeys } from "./load.ts";
+import { loadRun, writeRunPubkeys } from "./load.ts";
 import { look } from "./look.ts";
 import { packOwnExecutable } from "./pack.ts";
 import { inParallel, type Patience, until } from "./parallel.ts";
 import { preflight } from "./preflight.ts";
+import { ANNOUNCE, FORGET, keepKeysUnlessAll, TAKE_KEYS } from "./rotate.ts";
 import { alive, type HostRun, type PushRun } from "./run.ts";
 import { isFine, verify } from "./verify.ts";
 
@@ -27,6 +28,8 @@ export interface Phase {
   readonly before?: (push: PushRun) => Promise<void> | void;
   readonly host?: (host: HostRun, push: PushRun) => Promise<void>;
   readonly after?: (push: PushRun) => Promise<void> | void;
+  /** The hosts take their turn instead of working in parallel. */
+  readonly oneByOne?: boolean;
 }
 
 /** What every run over the fleet begins with. */
@@ -64,6 +67,7 @@ const VERIFY_PATIENCE = 60_000;
 /** A generation takes effect, proves itself, and is confirmed; else the host goes back. */
 const PROVING_PHASES: readonly Phase[] = [
   { name: "activate", title: "activate network", host: activate },
+  TAKE_KEYS,
   { name: "verify", title: "verify all pairs", after: verifyAll },
   {
     name: "confirm",
@@ -72,6 +76,7 @@ const PROVING_PHASES: readonly Phase[] = [
     host: confirm,
     after: awaitReturns,
   },
+  FORGET,
 ];
 
 /** All phases of going back one generation on purpose. */
@@ -79,7 +84,8 @@ export const ROLLBACK_PHASES: readonly Phase[] = [
   LOAD,
   CONNECT,
   LOOK,
-  { name: "choose", title: "choose the generation before", host: chooseEarlier, after: writeEarlierKeys },
+  { name: "choose", title: "choose the generation before", host: chooseEarlier, after: settleEarlier },
+  ANNOUNCE,
   ...PROVING_PHASES,
 ];
 
@@ -91,6 +97,7 @@ export const PHASES: readonly Phase[] = [
   PREFLIGHT,
   { name: "copy", title: "copy executable", host: copy },
   { name: "prepare", title: "prepare packages and keys", host: prepare, after: settleFleet },
+  ANNOUNCE,
   { name: "stage", title: "stage configuration", host: stage },
   ...PROVING_PHASES,
   { name: "reboot", title: "reboot new hosts", concerns: needsReboot, host: reboot },
@@ -192,7 +199,8 @@ async function prepare(run: HostRun, push: PushRun): Promise<void> {
 
 /** All keys and MTUs are known now: what every host is told follows from them. */
 async function settleFleet(push: PushRun): Promise<void> {
-  await writeRunPubkeys(push);
+  await writeRunPubkeys(push, "live");
+  await keepKeysUnlessAll(push);
   // Whoever is not here may have the smallest one: what was agreed on before must not grow behind its back.
   const everybody = alive(push).length === push.fleet.hosts.length;
   const mtus = alive(push).flatMap(({ prepared }) => [
@@ -414,16 +422,15 @@ async function awaitReturn(run: HostRun, push: PushRun): Promise<string> {
 
 /** What is to be activated is there already. */
 async function chooseEarlier(run: HostRun): Promise<void> {
-  const { generation, publicKey } = await callHost(run.ssh, "earlier", {});
+  const { generation, publicKey, liveKey } = await callHost(run.ssh, "earlier", {});
   run.staged = { generation, changed: true, files: [] };
   run.earlierKey = publicKey;
+  if (liveKey !== undefined) run.liveKey = liveKey;
 }
 
 /** The hosts go back to the keys of that generation. */
-async function writeEarlierKeys(push: PushRun): Promise<void> {
-  const keys = new Map(alive(push).map(({ host, earlierKey }) => [host.address, earlierKey!]));
-  push.pubkeys = mergePubkeys(push.fleet, push.pubkeys, keys, new Date());
-  await writePubkeysFile(push.options.hostsPath, push.pubkeys);
+async function settleEarlier(push: PushRun): Promise<void> {
+  await writeRunPubkeys(push, "live");
 }
 
 function needsReboot(run: HostRun, push: PushRun): boolean {

@@ -69,7 +69,7 @@ export async function runPhases(
     push.phase = phase;
     push.progress.phase(phase, hosts.map(({ host }) => host.hostname));
     await phase.before?.(push);
-    await inParallel(hosts, push.options.parallel, (host) => runHost(phase, host, push));
+    await inParallel(hosts, phase.oneByOne ? 1 : push.options.parallel, (host) => runHost(phase, host, push));
     if (push.options.signal?.aborted) throw new Interrupted("Interrupted");
     await phase.after?.(push);
     seconds.set(phase.name, (performance.now() - start) / 1000);

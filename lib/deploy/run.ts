@@ -58,6 +58,10 @@ export interface HostRun {
   unconfirmed?: string;
   /** Public key of the generation that the host goes back to. */
   earlierKey?: string;
+  /** The key that its running network uses, where it goes back to an earlier one. */
+  liveKey?: string;
+  /** It was told of new keys. */
+  announced?: boolean;
   /** There was nothing of ours on it. */
   bare?: boolean;
   preview?: HostPreview;
@@ -73,6 +77,8 @@ export interface PushRun {
   fleet: Fleet;
   /** `wireguard_pubkeys.yml`, by external address. */
   pubkeys: ReadonlyMap<string, HostPublicKey>;
+  /** The same as it was read. */
+  loadedPubkeys?: ReadonlyMap<string, HostPublicKey>;
   /** The hosts this push is about, by ascending id. */
   hosts: HostRun[];
   package?: Promise<LazyPackage>;
@@ -80,6 +86,13 @@ export interface PushRun {
   /** Bytes. */
   underlayMtu?: number;
   verification?: Verification;
+}
+
+/** The key that a host uses now, if it uses any, and the one it is to use; undefined as long as neither is known. */
+export function keysOf(run: HostRun): { readonly live?: string; readonly next: string } | undefined {
+  const next = run.earlierKey ?? run.prepared?.publicKey;
+  const live = run.liveKey ?? run.prepared?.liveKey;
+  return next === undefined ? undefined : { next, ...(live === undefined ? {} : { live }) };
 }
 
 /** The hosts that are still in. */

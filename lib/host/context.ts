@@ -5,9 +5,17 @@ import { HostError } from "../errors.ts";
 import type { Baseline, Capabilities, HostStateFile } from "../facts.ts";
 import type { HostConfig } from "../fleet.ts";
 import { parseHostConfig } from "../host_config.ts";
+import { type KnownKeys, parseKnownKeys } from "../known_keys.ts";
 import type { HostInput } from "../net/wanted.ts";
 import type { Runner } from "../step.ts";
-import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK, GENERATIONS_DIR, STATE_FILE } from "./paths.ts";
+import {
+  BASELINE_FILE,
+  CAPABILITIES_FILE,
+  CURRENT_LINK,
+  GENERATIONS_DIR,
+  KEYS_FILE,
+  STATE_FILE,
+} from "./paths.ts";
 import type { Report } from "./run_steps.ts";
 
 /** The hands and the voice of an action. */
@@ -45,6 +53,12 @@ export async function readConfig(runner: Runner, directory: string): Promise<Hos
   return config === undefined ? undefined : parseHostConfig(config);
 }
 
+/** The keys that the hosts may be using; undefined unless they are being replaced. */
+export async function readKnownKeys(runner: Runner): Promise<KnownKeys | undefined> {
+  const known = await readJson<unknown>(runner, KEYS_FILE);
+  return known === undefined ? undefined : parseKnownKeys(known);
+}
+
 /** Directory of a generation. */
 export function generationDir(generation: number): string {
   return `${GENERATIONS_DIR}/${generation}`;
@@ -52,12 +66,15 @@ export function generationDir(generation: number): string {
 
 /** All that the host's network is a function of, for the current generation. */
 export async function readInput(runner: Runner): Promise<HostInput> {
-  const [config, baseline, capabilities] = await Promise.all([
+  const [config, baseline, capabilities, knownKeys] = await Promise.all([
     readConfig(runner, CURRENT_LINK),
     readJson<Baseline>(runner, BASELINE_FILE),
     readJson<Capabilities>(runner, CAPABILITIES_FILE),
+    readKnownKeys(runner),
   ]);
-  if (config && baseline && capabilities) return { config, baseline, capabilities };
+  if (config && baseline && capabilities) {
+    return { config, baseline, capabilities, ...(knownKeys ? { knownKeys } : {}) };
+  }
   throw new HostError(
     "Cannot read the installation: no current generation, baseline or capabilities below /opt/mobula; " +
       "expected a finished push; push with --reinstall",

@@ -5,6 +5,7 @@ import { HostError } from "../errors.ts";
 import { type Context, generationDir, readConfig, readState } from "./context.ts";
 import { GENERATIONS_DIR } from "./paths.ts";
 import type { EarlierResult } from "./protocol.ts";
+import { liveKey } from "./rotate.ts";
 
 /** The newest generation that is older than the confirmed one. */
 export async function earlier(_request: unknown, { runner }: Context): Promise<EarlierResult> {
@@ -15,7 +16,9 @@ export async function earlier(_request: unknown, { runner }: Context): Promise<E
   for (const generation of older) {
     const config = await readConfig(runner, generationDir(generation)).catch(() => undefined);
     const publicKey = config?.hosts.find(({ id }) => id === config.self)?.publicKey;
-    if (publicKey !== undefined) return { generation, publicKey };
+    if (publicKey === undefined) continue;
+    const live = await liveKey(runner);
+    return { generation, publicKey, ...(live === undefined ? {} : { liveKey: live }) };
   }
   throw new HostError(
     `Cannot go back: the host knows no generation before ${current}; expected one. ` +

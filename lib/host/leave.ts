@@ -11,7 +11,7 @@ import { ifupdownEdits, restoreInterfaces } from "../render/ifupdown.ts";
 import { managerFiles } from "../render/managers.ts";
 import { RESOLVED_DROP_IN } from "../render/resolver.ts";
 import { NIC_RULE, RELOAD_UDEV, UDEV_RULES } from "../render/udev.ts";
-import { HEAL_UNIT, MAIN_UNIT, NIC_UNIT, ROLLBACK_UNIT } from "../render/units.ts";
+import { FOLLOW_UNIT, HEAL_UNIT, MAIN_UNIT, NIC_UNIT, ROLLBACK_UNIT } from "../render/units.ts";
 import type { Step, WantedFile } from "../step.ts";
 
 const RESOLV_CONF = "/etc/resolv.conf";
@@ -21,6 +21,7 @@ export const OUR_UNITS: readonly string[] = [
   MAIN_UNIT,
   HEAL_UNIT,
   NIC_UNIT,
+  FOLLOW_UNIT,
   "mobula-dnsmasq.service",
   "mobula-wireguard.service",
   "mobula-vswitchd.service",
@@ -124,7 +125,7 @@ systemctl disable --quiet ${MAIN_UNIT} 2>/dev/null
 for unit in /etc/systemd/system/mobula*.service; do
   [ "$unit" = /etc/systemd/system/${ROLLBACK_UNIT} ] || rm -f "$unit"
 done
-rm -rf /etc/netns/mobula ${KEY_DIR} /var/run/wireguard/mo-wg-gw.sock
+rm -rf /etc/netns/mobula /opt/mobula/keys.json ${KEY_DIR} /var/run/wireguard/mo-wg-gw.sock
 for folder in /etc/netns /etc/systemd/networkd.conf.d /etc/systemd/resolved.conf.d \\
   /etc/systemd/system/systemd-networkd-wait-online.service.d; do
   rmdir "$folder" 2>/dev/null

@@ -6,6 +6,8 @@ export const GENERATIONS_DIR = `${INSTALL_DIR}/generations`;
 export const CURRENT_LINK = `${INSTALL_DIR}/current`;
 export const BASELINE_FILE = `${INSTALL_DIR}/baseline.json`;
 export const CAPABILITIES_FILE = `${INSTALL_DIR}/capabilities.json`;
+/** Which keys the hosts may be using, while they are being replaced. */
+export const KEYS_FILE = `${INSTALL_DIR}/keys.json`;
 export const STATE_FILE = `${INSTALL_DIR}/state.json`;
 export const EXECUTABLE = `${INSTALL_DIR}/bin/mobula`;
 /** While it is there, the host goes back by itself unless somebody confirms in time. */
@@ -14,6 +16,8 @@ export const ARMED_FILE = `${INSTALL_DIR}/armed.json`;
 export const MASKED_FILE = `${INSTALL_DIR}/masked.json`;
 /** How the last activation went; gone after a boot, so that no old word counts. */
 export const ACTIVATION_FILE = "/run/mobula/activation.json";
+/** The text of KEYS_FILE that `mobula follow` goes by. */
+export const FOLLOWED_FILE = "/run/mobula/followed";
 export const LOCK_FILE = "/run/mobula/lock";
 /** Services that have to reload a changed file, and may not have done so yet. */
 export const PENDING_DIR = "/run/mobula/pending";

@@ -20,10 +20,11 @@ import { Secret } from "../secret.ts";
 import type { Runner } from "../step.ts";
 import { BASELINE_SCRIPT, parseBaseline } from "./baseline.ts";
 import { extend } from "./armed.ts";
-import { type Context, readConfig, readJson, readState, writeJson } from "./context.ts";
+import { type Context, readConfig, readJson, readKnownKeys, readState, writeJson } from "./context.ts";
 import { locked } from "./lock.ts";
 import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK, MASKED_FILE, STATE_FILE } from "./paths.ts";
 import type { PrepareRequest, PrepareResult } from "./protocol.ts";
+import { liveKey } from "./rotate.ts";
 import { runStep, runSteps } from "./run_steps.ts";
 
 /** Seconds; activation shortens them again. */
@@ -51,7 +52,8 @@ export async function prepare(request: PrepareRequest, context: Context): Promis
     const packagesInstalled = await installPackages(context, capabilities);
     await storeIfChanged(runner, CAPABILITIES_FILE, capabilities);
     await storeIfChanged(runner, BASELINE_FILE, baseline);
-    const publicKey = await readOrMakeKey(request, runner);
+    const [live, known] = [await liveKey(runner), await readKnownKeys(runner)];
+    const publicKey = await readOrMakeKey(request, runner, live);
     const fleetMtu = (await readConfig(runner, CURRENT_LINK))?.underlayMtu;
     return {
       publicKey,
@@ -60,6 +62,8 @@ export async function prepare(request: PrepareRequest, context: Context): Promis
       packagesInstalled,
       underlayMtu: baseline.mtu,
       ...(fleetMtu === undefined ? {} : { fleetMtu }),
+      ...(live === undefined ? {} : { liveKey: live }),
+      ...(known === undefined ? {} : { knowsKeys: true }),
     };
   } catch (error) {
     // It failed by itself and said so: only a run that was cut off counts as interrupted.
@@ -216,7 +220,7 @@ export async function hostDistro(runner: Runner) {
 }
 
 /** The key that the coming generation uses; its private half is written on the host and never leaves it. */
-async function readOrMakeKey(request: PrepareRequest, runner: Runner): Promise<string> {
+async function readOrMakeKey(request: PrepareRequest, runner: Runner, live?: string): Promise<string> {
   if (request.pinnedKeys) {
     const { publicKey, privateKey } = request.pinnedKeys;
     await writeKey(runner, publicKey, new Secret(privateKey));
@@ -224,9 +228,11 @@ async function readOrMakeKey(request: PrepareRequest, runner: Runner): Promise<s
   }
   if (request.keys === "keep") {
     const config = await readConfig(runner, CURRENT_LINK);
-    const current = config?.hosts.find(({ id }) => id === config.self)?.publicKey;
-    const text = current === undefined ? undefined : await runner.readFile(keyFile(current));
-    if (text !== undefined && await publicKeyOf(new Secret(text.trim())) === current) return current;
+    // What the others are sure to know is the key in use, should a replacement have been cut off.
+    for (const key of [live, config?.hosts.find(({ id }) => id === config.self)?.publicKey]) {
+      const text = key === undefined ? undefined : await runner.readFile(keyFile(key));
+      if (text !== undefined && await publicKeyOf(new Secret(text.trim())) === key) return key;
+    }
   }
   const pair = await generateKeyPair();
   await writeKey(runner, pair.publicKey, pair.privateKey);

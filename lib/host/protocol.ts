@@ -32,6 +32,40 @@ export interface PrepareResult {
   readonly underlayMtu: number;
   /** The fleet's smallest underlay MTU as the host knew it until now, bytes. */
   readonly fleetMtu?: number;
+  /** The key that the running network uses; missing where there is none yet. */
+  readonly liveKey?: string;
+  /** A replacement of keys has been left unfinished. */
+  readonly knowsKeys?: boolean;
+}
+
+/** Know the keys that hosts may be using: by host id, the newest last. */
+export interface AnnounceRequest {
+  readonly hosts: Readonly<Record<string, readonly string[]>>;
+}
+
+/** The answer to `announce`. */
+export interface AnnounceResult {
+  /** False on a host that has no network of ours yet. */
+  readonly following: boolean;
+}
+
+/** The answer to `take-key` (its request is empty). */
+export interface TakeKeyResult {
+  /** False: it was used already. */
+  readonly taken: boolean;
+  /** Names of the hosts from which no handshake was seen in time. */
+  readonly unanswered: readonly string[];
+}
+
+/** Forget all keys of these hosts but the configured ones. */
+export interface ForgetRequest {
+  readonly ids: readonly number[];
+}
+
+/** The answer to `forget`. */
+export interface ForgetResult {
+  /** Hosts of which several keys are still known. */
+  readonly left: number;
 }
 
 /** Render a generation and let every file be checked by its own tool. */
@@ -141,6 +175,8 @@ export interface EarlierResult {
   readonly generation: number;
   /** Base64; the host's own key in that generation. */
   readonly publicKey: string;
+  /** The key that the running network uses. */
+  readonly liveKey?: string;
 }
 
 /** The answer to `uninstall` (its request is empty); the connection may die soon after. */

@@ -12,6 +12,7 @@ import { prepare } from "./prepare.ts";
 import { probe, resolveNames } from "./probe.ts";
 import type { ExtendRequest, HostEvent, NameTarget } from "./protocol.ts";
 import { reboot } from "./reboot.ts";
+import { announce, forget, takeKey } from "./rotate.ts";
 import { stage } from "./stage.ts";
 import { status } from "./status.ts";
 import { uninstall } from "./uninstall.ts";
@@ -28,6 +29,9 @@ const ACTIONS: Readonly<Record<string, Action>> = {
   probe,
   confirm,
   extend: async ({ seconds }: ExtendRequest, context) => ({ armed: await extend(seconds, context) }),
+  announce,
+  "take-key": takeKey,
+  forget,
   earlier,
   uninstall,
   reboot,

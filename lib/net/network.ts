@@ -98,6 +98,8 @@ export interface WireguardPeer {
   readonly allowedIps: readonly string[];
   /** For messages: a host name or a client's address. */
   readonly label: string;
+  /** While keys are being replaced: all that the host may be using, this one among them, the newest last. */
+  readonly keys?: readonly string[];
 }
 
 /** The WireGuard device. */

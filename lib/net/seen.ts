@@ -61,7 +61,12 @@ export interface Seen {
     /** By public key. */
     readonly peers: ReadonlyMap<
       string,
-      { readonly endpoint?: string; readonly allowedIps: readonly string[] }
+      {
+        readonly endpoint?: string;
+        readonly allowedIps: readonly string[];
+        /** Seconds since 1970; missing before the first. */
+        readonly latestHandshake?: number;
+      }
     >;
   };
   readonly switch?: {
@@ -103,7 +108,7 @@ done
 echo "@@rules"; ip -j rule show
 ${reads.join("\n")}
 if ip -n mobula link show ${LINK.wireguard} >/dev/null 2>&1; then
-  for what in public-key listen-port endpoints allowed-ips; do
+  for what in public-key listen-port endpoints allowed-ips latest-handshakes; do
     echo "@@wireguard $what"; ip netns exec mobula wg show ${LINK.wireguard} "$what"
   done
 fi
@@ -261,11 +266,17 @@ function parseWireguard(sections: ReadonlyMap<string, string>): Seen["wireguard"
       line.split("\t")
     );
   const endpoints = new Map(rows("endpoints").map(([key, endpoint]) => [key, endpoint]));
+  const handshakes = new Map(rows("latest-handshakes").map(([key, seconds]) => [key, Number(seconds)]));
   const peers = new Map(
     rows("allowed-ips").map(([key = "", allowed = ""]) => {
       const endpoint = endpoints.get(key);
       const allowedIps = allowed === "(none)" ? [] : allowed.split(" ");
-      return [key, { allowedIps, ...(endpoint && endpoint !== "(none)" ? { endpoint } : {}) }];
+      const latestHandshake = handshakes.get(key);
+      return [key, {
+        allowedIps,
+        ...(endpoint && endpoint !== "(none)" ? { endpoint } : {}),
+        ...(latestHandshake ? { latestHandshake } : {}),
+      }];
     }),
   );
   return { publicKey, listenPort: Number(sections.get("wireguard listen-port")), peers };

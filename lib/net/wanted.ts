@@ -3,7 +3,8 @@
  */
 import { GENEVE_PORT, hostAddresses, hostMac, innerMtus, NETWORKS, WIREGUARD_PORT } from "../address.ts";
 import type { Baseline, Capabilities } from "../facts.ts";
-import type { HostConfig } from "../fleet.ts";
+import type { HostConfig, PeerHost } from "../fleet.ts";
+import type { KnownKeys } from "../known_keys.ts";
 import type { Namespace } from "../step.ts";
 import { renderNftables } from "../render/nftables.ts";
 import {
@@ -25,6 +26,8 @@ export interface HostInput {
   readonly config: HostConfig;
   readonly baseline: Baseline;
   readonly capabilities: Capabilities;
+  /** While keys are being replaced. */
+  readonly knownKeys?: KnownKeys;
 }
 
 /** Routing table of the intrawire on the host, and the priorities of the rules that lead there. */
@@ -45,10 +48,10 @@ export function wantedNetwork(input: HostInput): Network {
     routes: wantedRoutes(input),
     neighbours: wantedNeighbours(input),
     rules: wantedRules(config.self),
-    wireguard: wantedWireguard(config),
+    wireguard: wantedWireguard(config, input.knownKeys),
     switch: wantedSwitch(config, capabilities),
     firewall: { text: renderNftables({ id: config.self, baseline, capabilities }) },
-    units: wantedUnits(capabilities),
+    units: wantedUnits(input),
   };
 }
 
@@ -62,9 +65,12 @@ export function switchNamespace(capabilities: Capabilities): Namespace {
   return capabilities.datapath === "netdev" ? "mobula-sw" : "mobula";
 }
 
-function wantedUnits(capabilities: Capabilities): string[] {
-  const daemons = ["mobula-ovsdb.service", "mobula-vswitchd.service", "mobula-dnsmasq.service"];
-  return capabilities.wireguard === "userspace" ? [...daemons, "mobula-wireguard.service"] : daemons;
+function wantedUnits({ capabilities, knownKeys }: HostInput): string[] {
+  return [
+    ...["mobula-ovsdb.service", "mobula-vswitchd.service", "mobula-dnsmasq.service"],
+    ...(capabilities.wireguard === "userspace" ? ["mobula-wireguard.service"] : []),
+    ...(knownKeys === undefined ? [] : ["mobula-follow.service"]),
+  ];
 }
 
 function wantedSysctls(): Sysctl[] {
@@ -272,14 +278,21 @@ function wantedRules(id: number): Rule[] {
   ];
 }
 
-function wantedWireguard(config: HostConfig): Wireguard {
+/** Addresses of a host that belong to its WireGuard peer. */
+export function peerAllowedIps(id: number): string[] {
+  const { intrawire, tunnel } = hostAddresses(id);
+  return [`${intrawire}/32`, `${tunnel}/32`];
+}
+
+function wantedWireguard(config: HostConfig, known?: KnownKeys): Wireguard {
   const own = config.hosts.find((host) => host.id === config.self);
   const peers = config.hosts.filter((host) => host.id !== config.self && host.publicKey !== undefined)
     .map((host) => ({
       publicKey: host.publicKey ?? "",
       endpoint: `${host.address}:${WIREGUARD_PORT}`,
-      allowedIps: [`${hostAddresses(host.id).intrawire}/32`, `${hostAddresses(host.id).tunnel}/32`],
+      allowedIps: peerAllowedIps(host.id),
       label: host.hostname,
+      ...keysOf(host, known),
     }));
   const clients = config.extraWires
     .map(({ address, publicKey }) => ({
@@ -287,7 +300,17 @@ function wantedWireguard(config: HostConfig): Wireguard {
       allowedIps: [`${address}/32`],
       label: `client ${address}`,
     }));
-  return { publicKey: own?.publicKey ?? "", listenPort: WIREGUARD_PORT, peers: [...peers, ...clients] };
+  return {
+    publicKey: known?.hold ?? own?.publicKey ?? "",
+    listenPort: WIREGUARD_PORT,
+    peers: [...peers, ...clients],
+  };
+}
+
+function keysOf({ id, publicKey = "" }: PeerHost, known?: KnownKeys): { keys?: readonly string[] } {
+  const keys = known?.hosts[id];
+  if (keys === undefined) return {};
+  return { keys: keys.includes(publicKey) ? keys : [...keys, publicKey] };
 }
 
 /** The switch: one bridge, one geneve port per peer, RSTP cuts the loops; in userspace mode also the tunnels' underlay bridge. */

@@ -1,6 +1,7 @@
 /**
  * WireGuard: wanted peers against live ones → steps. Only what differs is touched, so other peers lose nothing. Pure.
  */
+import { provenKey } from "../known_keys.ts";
 import type { Step } from "../step.ts";
 import type { Wireguard, WireguardPeer } from "./network.ts";
 import { LINK } from "./network.ts";
@@ -16,9 +17,10 @@ export function keyFile(publicKey: string): string {
 
 /** The steps that make the live device as wanted. */
 export function wireguardSteps(wanted: Wireguard, seen: Seen["wireguard"]): Step[] {
-  const wantedKeys = new Set(wanted.peers.map(({ publicKey }) => publicKey));
+  const peers = wanted.peers.flatMap((peer) => placeAllowedIps(peer, seen));
+  const wantedKeys = new Set(peers.map(({ publicKey }) => publicKey));
   const gone = [...(seen?.peers.keys() ?? [])].filter((key) => !wantedKeys.has(key));
-  const changed = wanted.peers.filter((peer) => !isLive(peer, seen));
+  const changed = peers.filter((peer) => !isLive(peer, seen));
   return [
     ...deviceSteps(wanted, seen),
     ...(gone.length === 0 ? [] : [{
@@ -37,6 +39,19 @@ export function wireguardSteps(wanted: Wireguard, seen: Seen["wireguard"]): Step
       effect: "these peers, one handshake",
     }]),
   ];
+}
+
+/** A host that may be using several keys is a peer under each; its addresses belong to the one that it proves to be using. */
+function placeAllowedIps({ keys, ...peer }: WireguardPeer, seen: Seen["wireguard"]): WireguardPeer[] {
+  if (keys === undefined) return [peer];
+  const handshakes = new Map(keys.map((key) => [key, seen?.peers.get(key)?.latestHandshake ?? 0]));
+  const holder = provenKey(keys, handshakes) ??
+    keys.find((key) => (seen?.peers.get(key)?.allowedIps.length ?? 0) > 0) ?? peer.publicKey;
+  return keys.map((publicKey) => ({
+    ...peer,
+    publicKey,
+    allowedIps: publicKey === holder ? peer.allowedIps : [],
+  }));
 }
 
 function deviceSteps(wanted: Wireguard, seen: Seen["wireguard"]): Step[] {
@@ -64,6 +79,8 @@ function isLive(peer: WireguardPeer, seen: Seen["wireguard"]): boolean {
 function renderPeers(peers: readonly WireguardPeer[]): string {
   return peers.map(({ publicKey, endpoint, allowedIps }) => {
     const address = endpoint ? `Endpoint = ${endpoint}\n` : "";
-    return `[Peer]\nPublicKey = ${publicKey}\nAllowedIPs = ${allowedIps.join(", ")}\n${address}`;
+    // Without the line a peer is left with none, which is not a value.
+    const allowed = allowedIps.length > 0 ? `AllowedIPs = ${allowedIps.join(", ")}\n` : "";
+    return `[Peer]\nPublicKey = ${publicKey}\n${allowed}${address}`;
   }).join("\n");
 }

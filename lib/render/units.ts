@@ -30,6 +30,8 @@ export const HEAL_UNIT = "mobula-heal.service";
 
 /** The unit that has a card taken that was plugged in; udev's rule names it. */
 export const NIC_UNIT = "mobula-nic.service";
+/** The unit that follows the hosts to their new keys while keys are being replaced. */
+export const FOLLOW_UNIT = "mobula-follow.service";
 
 /** All units and programs of a host. */
 export function renderUnits(capabilities: Capabilities): WantedFile[] {
@@ -39,6 +41,7 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     { path: `${UNIT_DIR}/${HEAL_UNIT}`, content: HEAL_SERVICE },
     { path: `${UNIT_DIR}/${NIC_UNIT}`, content: NIC_SERVICE },
     ...renderRollback(),
+    ...renderFollow(),
     daemonUnit("ovsdb", "Open vSwitch database", { heals: false }),
     daemonUnit("vswitchd", "Open vSwitch", { heals: true }),
     daemonUnit("dnsmasq", "name server of the gateway", { heals: false }),
@@ -61,6 +64,11 @@ export function renderRollback(): WantedFile[] {
     { path: `${UNIT_DIR}/${ROLLBACK_UNIT}`, content: ROLLBACK },
     program("arm-rollback", ARM_ROLLBACK),
   ];
+}
+
+/** What has to be there before keys are replaced. */
+export function renderFollow(): WantedFile[] {
+  return [{ path: `${UNIT_DIR}/${FOLLOW_UNIT}`, content: FOLLOW }, program("run-follow", RUN_FOLLOW)];
 }
 
 const MAIN = `${HEADER}
@@ -139,6 +147,22 @@ Type=oneshot
 ExecStart=${BIN_DIR}/run-nic
 `;
 
+/** It ends by itself when the old keys are forgotten. */
+const FOLLOW = `${HEADER}
+[Unit]
+Description=mobula: follow the hosts to their new keys
+DefaultDependencies=no
+After=local-fs.target
+Conflicts=shutdown.target
+Before=shutdown.target
+StartLimitInterval=0
+
+[Service]
+ExecStart=${BIN_DIR}/run-follow
+Restart=on-failure
+RestartSec=0.2
+`;
+
 function daemonUnit(name: string, description: string, { heals }: { readonly heals: boolean }): WantedFile {
   // A restarted daemon has forgotten what it was told.
   const heal = heals ? `ExecStartPost=${BIN_DIR}/wait-daemon mobula-${name}.service\n` : "";
@@ -190,6 +214,9 @@ exec ip netns exec ${switchNamespace(capabilities)} \\
 
 const RUN_DNSMASQ =
   `exec ip netns exec mobula dnsmasq --keep-in-foreground --conf-file=${ETC_DIR}/dnsmasq.conf
+`;
+
+const RUN_FOLLOW = `exec ip netns exec mobula ${BIN_DIR}/mobula follow
 `;
 
 const RUN_WIREGUARD = `rm -f /var/run/wireguard/${LINK.wireguard}.sock

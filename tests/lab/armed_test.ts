@@ -8,7 +8,7 @@ import { expectAsBefore, settledPicture } from "./host_picture.ts";
 import { writeInventory } from "./inventory.ts";
 import type { CommandResult, HostOptions, Lab } from "./lab.ts";
 import { allInnerAddresses, resolveAt, unreached } from "./probes.ts";
-import { expectCode, mobula, setStage } from "./proof.ts";
+import { expectCode, killedPush as killPush, mobula, setStage } from "./proof.ts";
 import { must } from "./process.ts";
 import { ask, snapshot } from "./snapshot.ts";
 import { DEPLOYER } from "./underlay.ts";
@@ -77,16 +77,7 @@ async function expectConfirmed(lab: Lab, host: string): Promise<void> {
 
 /** A push of which nothing is left from one moment to the next; ends when it has said so much. */
 async function killedPush(lab: Lab, { program }: Before, last: readonly string[], args: readonly string[]) {
-  const log = `${lab.directory}/killed.log`;
-  await Deno.writeTextFile(log, "");
-  const timeout = ["--confirm-timeout", String(TIMEOUT), "--ssh-config", lab.sshConfig];
-  const argv = [program, "push", "--verbose", "--no-reboot", ...timeout, ...args];
-  const [command = "", ...words] = lab.deployer.enter(["sh", "-c", 'exec "$@" >"$0" 2>&1', log, ...argv]);
-  const child = new Deno.Command(command, { args: words, cwd: lab.directory, stdin: "null" }).spawn();
-  const said = (line: string) => Deno.readTextFileSync(log).includes(line);
-  await waitFor(`${last}`, () => last.every(said), { intervalMs: 20, deadlineMs: 90_000 });
-  child.kill("SIGKILL");
-  await child.status;
+  await killPush(lab, program, last, ["--no-reboot", "--confirm-timeout", String(TIMEOUT), ...args]);
 }
 
 const SABOTEUR = `table inet sabotage {

@@ -14,30 +14,49 @@ const SOURCES = ["main.ts", "deno.json", "deno.lock", "lib", "scripts/compile.ts
 /** How an executable is made: by `deno compile`, or self-unpacking. */
 export type ExecutableKind = "compiled" | "self-unpacking";
 
-/** Path of an executable of this kind made from the present sources. */
-export async function executable(kind: ExecutableKind): Promise<string> {
-  const path = `${CACHE}/mobula-${kind}-${await hashOfSources()}`;
+/** Path of an executable of this kind made from the present sources, perhaps as another version. */
+export async function executable(kind: ExecutableKind, version?: string): Promise<string> {
+  const path = `${CACHE}/mobula-${kind}-${await hashOfSources()}${
+    version === undefined ? "" : `-${version}`
+  }`;
   await Deno.mkdir(CACHE, { recursive: true });
   using lock = await Deno.open(`${CACHE}/mobula-${kind}.lock`, { create: true, write: true });
   await lock.lock(true);
   if (await isFile(path)) return path;
+  if (version !== undefined) {
+    await makeVersion(kind, path, version);
+    return path;
+  }
   await removeOlder(kind);
-  await make(kind, path);
+  await make(kind, path, ROOT);
   return path;
 }
 
-async function make(kind: ExecutableKind, output: string): Promise<void> {
+/** From a copy of the sources, in which only the version differs. */
+async function makeVersion(kind: ExecutableKind, output: string, version: string): Promise<void> {
+  const copy = await Deno.makeTempDir({ dir: CACHE, prefix: "sources-" });
+  try {
+    await must(["cp", "-r", "--parents", ...SOURCES, copy], { cwd: ROOT });
+    const config = JSON.parse(await Deno.readTextFile(`${copy}/deno.json`));
+    await Deno.writeTextFile(`${copy}/deno.json`, JSON.stringify({ ...config, version }));
+    await make(kind, output, copy);
+  } finally {
+    await Deno.remove(copy, { recursive: true });
+  }
+}
+
+async function make(kind: ExecutableKind, output: string, root: string): Promise<void> {
   const env: Record<string, string> = { ...Deno.env.toObject() };
   if (kind === "compiled" && env.DENORT_BIN === undefined) {
     env.DENORT_BIN = `${CACHE}/denort-2.4.2`;
     await getDenort(env.DENORT_BIN);
   }
-  const script = `${ROOT}/scripts/compile.ts`;
-  await must([Deno.execPath(), "run", "-A", script, "--kind", kind, "--output", output], { env, cwd: ROOT });
+  const script = `${root}/scripts/compile.ts`;
+  await must([Deno.execPath(), "run", "-A", script, "--kind", kind, "--output", output], { env, cwd: root });
 }
 
 async function removeOlder(kind: ExecutableKind): Promise<void> {
-  const older = new RegExp(`^mobula-${kind}-[0-9a-f]{16}$`);
+  const older = new RegExp(`^mobula-${kind}-[0-9a-f]{16}(-.*)?$`);
   for await (const { name } of Deno.readDir(CACHE)) {
     if (older.test(name)) await Deno.remove(`${CACHE}/${name}`);
   }

@@ -7,6 +7,7 @@ import { down, type HostKind, type HostOptions, type Lab, openLab, up } from "./
 import { ensurePackages, MACHINE_PACKAGES } from "./packages.ts";
 import type { CommandResult } from "./process.ts";
 import { loadState } from "./state.ts";
+import { waitFor } from "./wait.ts";
 
 const KEEP = Deno.env.get("MOBULA_LAB_KEEP") === "1";
 
@@ -145,6 +146,24 @@ export async function mobula(
     env: { PATH: Deno.env.get("PATH") ?? "", HOME: directory, NO_COLOR: "1" },
     timeoutMs,
   });
+}
+
+/** A push of which nothing is left from one moment to the next: killed when it has said so much. */
+export async function killedPush(
+  lab: Lab,
+  program: string,
+  last: readonly string[],
+  args: readonly string[],
+): Promise<void> {
+  const log = `${lab.directory}/killed.log`;
+  await Deno.writeTextFile(log, "");
+  const argv = [program, "push", "--verbose", "--ssh-config", lab.sshConfig, ...args];
+  const [command = "", ...words] = lab.deployer.enter(["sh", "-c", 'exec "$@" >"$0" 2>&1', log, ...argv]);
+  const child = new Deno.Command(command, { args: words, cwd: lab.directory, stdin: "null" }).spawn();
+  const said = (line: string) => Deno.readTextFileSync(log).includes(line);
+  await waitFor(`${last}`, () => last.every(said), { intervalMs: 20, deadlineMs: 90_000 });
+  child.kill("SIGKILL");
+  await child.status;
 }
 
 /** Fails with everything that was said unless the exit code is the expected one. */

@@ -1,0 +1,78 @@
+/**
+ * The keys that hosts may be using while their keys are being replaced: every host knows the old and the new one of every other.
+ * Pure.
+ */
+import { z } from "zod";
+import { HostError } from "./errors.ts";
+import { isKey } from "./keys.ts";
+
+/** What a host knows beside the configuration of its generation, from the announcement of new keys until the old ones are gone. */
+export interface KnownKeys {
+  readonly schema: 1;
+  /** The key that the host itself goes on with until it is told to take the one of its configuration. */
+  readonly hold?: string;
+  /** By host id: all keys that the host may be using, the newest last. */
+  readonly hosts: Readonly<Record<string, readonly string[]>>;
+}
+
+/** So many keys of one host are kept: each push that was cut off has left one. */
+const KEPT = 8;
+
+const publicKey = z.string().refine(isKey, "expected a WireGuard key");
+const KNOWN_KEYS = z.object({
+  schema: z.literal(1),
+  hold: publicKey.optional(),
+  hosts: z.record(z.string().regex(/^\d{1,5}$/), z.array(publicKey)),
+});
+
+/** Checks known keys as they arrive on a host or lie there. */
+export function parseKnownKeys(json: unknown): KnownKeys {
+  const result = KNOWN_KEYS.safeParse(json);
+  if (result.success) return result.data;
+  throw new HostError(
+    `Cannot read the announced keys: ${
+      z.prettifyError(result.error)
+    }; expected them as a push writes them. Push again`,
+  );
+}
+
+/** The keys of before with the announced ones behind them: whoever was cut off in between may still use any. */
+export function announceKeys(
+  known: KnownKeys | undefined,
+  announced: KnownKeys["hosts"],
+  hold: string | undefined,
+): KnownKeys {
+  const before = known?.hosts ?? {};
+  const ids = new Set([...Object.keys(before), ...Object.keys(announced)]);
+  const hosts = Object.fromEntries(
+    [...ids].sort().map((id) => {
+      const fresh = announced[id] ?? [];
+      const older = (before[id] ?? []).filter((key) => !fresh.includes(key));
+      return [id, [...older, ...new Set(fresh)].slice(-KEPT)];
+    }),
+  );
+  return { schema: 1, ...(hold === undefined ? {} : { hold }), hosts };
+}
+
+/** What is still to be known once these hosts use the key of the configuration for good; undefined when that is nothing. */
+export function forgetKeys(known: KnownKeys, ids: readonly number[]): KnownKeys | undefined {
+  const settled = new Set(ids.map(String));
+  const hosts = Object.fromEntries(Object.entries(known.hosts).filter(([id]) => !settled.has(id)));
+  return Object.keys(hosts).length === 0 ? undefined : { ...known, hosts };
+}
+
+/**
+ * The key that a host proves to be using: that of the latest handshake (seconds since 1970), of two in the same second the newer
+ * key; undefined before the first handshake.
+ */
+export function provenKey(
+  keys: readonly string[],
+  handshakes: ReadonlyMap<string, number>,
+): string | undefined {
+  let proven: string | undefined;
+  for (const key of keys) {
+    const at = handshakes.get(key) ?? 0;
+    if (at > 0 && at >= (proven === undefined ? 0 : handshakes.get(proven) ?? 0)) proven = key;
+  }
+  return proven;
+}

@@ -1,0 +1,163 @@
+/**
+ * What a change costs: pings every 10 ms between all hosts on both networks while something goes on, and how many had no answer.
+ * Starts `ping` in the lab's hosts; writes logs into the lab's directory.
+ */
+import { assertEquals } from "@std/assert";
+import { hostAddresses } from "../../lib/address.ts";
+import type { Lab, LabHost, Place } from "./lab.ts";
+import { isAlive, type ProcessRecord, start } from "./process.ts";
+import { WORLD } from "./underlay.ts";
+import { waitFor } from "./wait.ts";
+
+/** Milliseconds between two probes of a pair. */
+export const INTERVAL = 10;
+
+/** The way a probe takes; `control` is the bare underlay, without anything of mobula: what is lost there, the machine has lost. */
+export type Way = "access" | "gateway" | "intrawire" | "control";
+
+/** What became of the probes between two places. */
+export interface Loss {
+  readonly way: Way;
+  readonly from: string;
+  readonly to: string;
+  readonly sent: number;
+  readonly lost: number;
+  /** The most probes without an answer in a row. */
+  readonly longestRun: number;
+  /** Milliseconds between the two answers around that run; 0 where nothing is lost. */
+  readonly longestGap: number;
+}
+
+interface Probe extends Pick<Loss, "way" | "from" | "to"> {
+  readonly place: Place;
+  readonly address: string;
+}
+
+interface Running extends Probe {
+  readonly process: ProcessRecord;
+  readonly log: string;
+}
+
+/** Probes all pairs of these hosts while the work goes on. */
+export async function lossDuring<T>(
+  lab: Lab,
+  hosts: readonly LabHost[],
+  work: () => Promise<T>,
+): Promise<{ readonly result: T; readonly losses: readonly Loss[] }> {
+  const running = await Promise.all(probesOf(lab, hosts).map((probe) => startProbe(lab, probe)));
+  try {
+    for (const probe of running) await awaitAnswers(probe, 5);
+    const result = await work();
+    for (const probe of running) await awaitAnswers(probe, lastAnswer(probe) + 20);
+    await endAll(running);
+    return { result, losses: running.map(lossOf) };
+  } finally {
+    await endAll(running);
+    for (const { log } of running) await Deno.remove(log);
+  }
+}
+
+function probesOf(lab: Lab, hosts: readonly LabHost[]): Probe[] {
+  const pairs = hosts.flatMap((from, index) => hosts.slice(index + 1).map((to) => [from, to] as const));
+  return [
+    { way: "control", from: "deployer", to: "world", place: lab.deployer, address: WORLD },
+    ...pairs.flatMap(([from, to]) => {
+      const { access, gateway, intrawire } = hostAddresses(to.id);
+      const probe = (way: Way, address: string): Probe => ({
+        ...{ way, from: from.name, to: to.name, address },
+        place: lab.network(from.name),
+      });
+      return [probe("access", access), probe("gateway", gateway), probe("intrawire", intrawire)];
+    }),
+  ];
+}
+
+async function startProbe(lab: Lab, probe: Probe): Promise<Running> {
+  const log = `${lab.directory}/probe-${crypto.randomUUID()}.log`;
+  const argv = ["ping", "-n", "-D", "-i", String(INTERVAL / 1000), probe.address];
+  const process = await start(probe.place.enter(argv), { cgroup: lab.state.cgroup, log });
+  return { ...probe, process, log };
+}
+
+/** Number of the probe → seconds since 1970 at which its answer came. */
+function answers({ log }: Running): Map<number, number> {
+  const lines = Deno.readTextFileSync(log).matchAll(/^\[([\d.]+)\] \d+ bytes from .* icmp_seq=(\d+) /gm);
+  return unwrapped([...lines].map(([, time, seq]) => [Number(seq), Number(time)]));
+}
+
+/** The number has 16 bits: after 65535 comes 0. */
+function unwrapped(rows: readonly (readonly [number, number])[]): Map<number, number> {
+  let high = 0;
+  let last = 0;
+  return new Map(rows.map(([seq, time]) => {
+    if (seq + high < last - 32768) high += 65536;
+    last = Math.max(last, seq + high);
+    return [seq + high, time];
+  }));
+}
+
+function lastAnswer(probe: Running): number {
+  return Math.max(0, ...answers(probe).keys());
+}
+
+async function awaitAnswers(probe: Running, wanted: number): Promise<void> {
+  const what = `answer ${wanted} of ${probe.address} (${probe.way}) to ${probe.from}`;
+  await waitFor(what, () => lastAnswer(probe) >= wanted, { deadlineMs: 60_000 });
+}
+
+async function endAll(running: readonly Running[]): Promise<void> {
+  for (const { process } of running) if (isAlive(process)) Deno.kill(process.pid, "SIGINT");
+  await waitFor("ping to end", () => running.every(({ process }) => !isAlive(process)), { intervalMs: 20 });
+}
+
+function lossOf(probe: Running): Loss {
+  const { way, from, to } = probe;
+  return { way, from, to, ...countLoss(answers(probe)) };
+}
+
+/** Answers by number, with their times in seconds → what is missing up to the last answer. */
+export function countLoss(
+  seen: ReadonlyMap<number, number>,
+): Pick<Loss, "sent" | "lost" | "longestRun" | "longestGap"> {
+  const numbers = [...seen.keys()].sort((a, b) => a - b);
+  let [lost, longestRun, longestGap] = [0, 0, 0];
+  for (const [index, number] of numbers.entries()) {
+    const before = numbers[index - 1] ?? 0;
+    const missing = number - before - 1;
+    lost += missing;
+    longestRun = Math.max(longestRun, missing);
+    if (missing === 0 || before === 0) continue;
+    longestGap = Math.max(longestGap, Math.round((seen.get(number)! - seen.get(before)!) * 1000));
+  }
+  return { sent: numbers.at(-1) ?? 0, lost, longestRun, longestGap };
+}
+
+/** The pairs of the networks, without the control. */
+export function innerLosses(losses: readonly Loss[]): readonly Loss[] {
+  return losses.filter(({ way }) => way !== "control");
+}
+
+/** One line for each pair that lost anything. */
+export function renderLosses(losses: readonly Loss[]): string[] {
+  return losses.filter(({ lost }) => lost > 0).map(({ way, from, to, sent, lost, longestRun, longestGap }) =>
+    `${way} ${from} - ${to}: ${lost} of ${sent} lost, ${longestRun} in a row (${longestGap} ms)`
+  );
+}
+
+/** Milliseconds: what new keys may cost any pair. */
+const ROTATION_LIMIT = 200;
+
+/** Nothing is lost; the control tells whether it would have been the machine. */
+export function expectNoLoss(losses: readonly Loss[]): void {
+  assertEquals(
+    renderLosses(innerLosses(losses)),
+    [],
+    `control: ${renderLosses(losses).join() || "nothing lost"}`,
+  );
+}
+
+/** Counted in probes, because a busy machine sends them late but does not lose them. */
+export function expectShortGap(losses: readonly Loss[]): void {
+  const long = innerLosses(losses).filter(({ longestRun }) => longestRun * INTERVAL > ROTATION_LIMIT);
+  assertEquals(renderLosses(long), [], renderLosses(losses).join("\n"));
+}

@@ -1,0 +1,168 @@
+/**
+ * New keys for the whole fleet, and what may go wrong meanwhile: at no time is a pair without a key, whoever fails or is killed, and
+ * the next push completes it. Needs root and the lab's packages.
+ */
+import { assertEquals, assertNotEquals } from "@std/assert";
+import { parse } from "@std/yaml";
+import { executable } from "./executables.ts";
+import { writeInventory } from "./inventory.ts";
+import type { HostOptions, Lab } from "./lab.ts";
+import { expectShortGap, lossDuring } from "./loss.ts";
+import { allInnerAddresses, unreached, waitForAnswers } from "./probes.ts";
+import { expectCode, killedPush, mobula, setStage } from "./proof.ts";
+import { ask, snapshot } from "./snapshot.ts";
+import { waitFor } from "./wait.ts";
+
+const HOSTS: readonly HostOptions[] = [
+  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
+  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
+  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
+];
+const NAMES = HOSTS.map(({ name }) => name);
+
+/** Seconds until a host goes back that nobody confirms. */
+const TIMEOUT = 20;
+
+type Keys = Readonly<Record<string, string>>;
+
+const { proof } = setStage<string>({ name: "rotation", hosts: HOSTS, prepare });
+
+async function prepare(lab: Lab): Promise<string> {
+  const program = await executable("compiled");
+  await writeInventory(lab, { vars: { mobula_keys: "rotate" } });
+  expectCode(await mobula(lab, { executable: program }, "push", "--no-reboot"), 0, "the first push");
+  return program;
+}
+
+async function publicKeys(lab: Lab): Promise<Keys> {
+  const keys = await Promise.all(NAMES.map(async (name) => [name, (await snapshot(lab, name)).publicKey]));
+  return Object.fromEntries(keys);
+}
+
+/** Every host knows every other one by the key it uses and by no other, nothing is under way, and all answer. */
+async function expectSettled(lab: Lab): Promise<void> {
+  const keys = await publicKeys(lab);
+  for (const name of NAMES) {
+    const others = NAMES.filter((other) => other !== name).map((other) => keys[other]!);
+    assertEquals([...(await snapshot(lab, name)).peers.keys()].sort(), others.sort(), name);
+    const follower = ["systemctl", "is-active", "mobula-follow.service"];
+    await waitFor(`the follower of ${name} to end`, async () => {
+      return (await lab.exec(name, follower)).stdout === "inactive\n";
+    });
+    assertEquals((await lab.exec(name, ["ls", "/opt/mobula/keys.json"])).code, 2, name);
+    assertEquals(await unreached(lab.network(name), allInnerAddresses(lab.state.hosts)), [], name);
+  }
+  const file = parse(await Deno.readTextFile(`${lab.directory}/wireguard_pubkeys.yml`)) as {
+    wireguard_pubkeys?: Keys;
+  };
+  const written = Object.values(file.wireguard_pubkeys ?? file as Keys);
+  assertEquals(written.sort(), Object.values(keys).sort(), "wireguard_pubkeys.yml");
+}
+
+/** A push that runs to its end, and what it leaves. */
+async function expectCompleted(lab: Lab, program: string, before: Keys): Promise<void> {
+  const { result, losses } = await lossDuring(lab, lab.state.hosts, () => {
+    return mobula(lab, { executable: program }, "push", "--no-reboot");
+  });
+  expectCode(result, 0, "the push that completes it");
+  expectShortGap(losses);
+  const after = await publicKeys(lab);
+  for (const name of NAMES) assertNotEquals(after[name], before[name], name);
+  await expectSettled(lab);
+}
+
+async function generation(lab: Lab, host: string): Promise<string> {
+  return (await ask(lab, host, ["readlink", "/opt/mobula/current"])).trim();
+}
+
+/** Where the deployer is killed, by what it says there, and whether it is left to the hosts to go back. */
+const KILLS: readonly {
+  readonly where: string;
+  readonly said: readonly string[];
+  readonly goesBack: boolean;
+}[] = [
+  {
+    where: "when the new keys are announced",
+    said: NAMES.map((name) => `${name}: stage configuration`),
+    goesBack: false,
+  },
+  { where: "when one host has its new key", said: ["alpha: - take the new WireGuard key"], goesBack: true },
+  { where: "when all have their new keys", said: ["gamma: verify all pairs"], goesBack: true },
+  { where: "when all are confirmed", said: ["gamma: forget old keys"], goesBack: false },
+];
+
+for (const { where, said, goesBack } of KILLS) {
+  proof(`deployer killed ${where}: all pairs go on, and the next push completes it`, async (lab, program) => {
+    const before = await publicKeys(lab);
+    const generations = await Promise.all(NAMES.map((name) => generation(lab, name)));
+    const { losses } = await lossDuring(lab, lab.state.hosts, () => {
+      return killedPush(lab, program, said, ["--no-reboot", "--confirm-timeout", String(TIMEOUT)]);
+    });
+    expectShortGap(losses);
+    if (goesBack) {
+      const back = async () => {
+        const now = await Promise.all(NAMES.map((name) => generation(lab, name)));
+        return now.join() === generations.join() &&
+          JSON.stringify(await publicKeys(lab)) === JSON.stringify(before);
+      };
+      await waitFor("the hosts to go back", back, { deadlineMs: 90_000, intervalMs: 500 });
+    }
+    for (const name of NAMES) {
+      await waitForAnswers(
+        `all pairs of ${name}`,
+        () => lab.network(name),
+        allInnerAddresses(lab.state.hosts),
+        30_000,
+      );
+    }
+    await expectCompleted(lab, program, before);
+  });
+}
+
+proof(
+  "a host that fails after its new key was made: it is not cut off, and is told",
+  async (lab, program) => {
+    const before = await publicKeys(lab);
+    await ask(lab, "beta", ["mv", "/usr/sbin/dnsmasq", "/usr/sbin/dnsmasq.away"]);
+    try {
+      const { result, losses } = await lossDuring(lab, lab.state.hosts, () => {
+        return mobula(lab, { executable: program }, "push", "--no-reboot");
+      });
+      expectCode(result, 1, "the push without beta");
+      assertEquals(/✗ beta .* failed in stage/.test(result.stdout), true, result.stdout);
+      expectShortGap(losses);
+    } finally {
+      await ask(lab, "beta", ["mv", "/usr/sbin/dnsmasq.away", "/usr/sbin/dnsmasq"]);
+    }
+    const after = await publicKeys(lab);
+    assertEquals(NAMES.filter((name) => after[name] === before[name]), ["beta"]);
+    for (const name of NAMES) {
+      assertEquals(await unreached(lab.network(name), allInnerAddresses(lab.state.hosts)), [], name);
+    }
+    await expectCompleted(lab, program, before);
+  },
+);
+
+proof(
+  "a host that was rebooted in between finds the others, whichever key they use",
+  async (lab, program) => {
+    const before = await publicKeys(lab);
+    await killedPush(lab, program, ["alpha: - take the new WireGuard key"], ["--no-reboot"]);
+    await lab.reboot("gamma");
+    const hosts = () => allInnerAddresses(lab.state.hosts);
+    await waitForAnswers("gamma after its reboot", () => lab.network("gamma"), hosts(), 90_000);
+    await expectCompleted(lab, program, before);
+  },
+);
+
+proof("rollback: back to the keys of before, as gently", async (lab, program) => {
+  const before = await publicKeys(lab);
+  const { result, losses } = await lossDuring(lab, lab.state.hosts, () => {
+    return mobula(lab, { executable: program }, "rollback");
+  });
+  expectCode(result, 0, "rollback");
+  expectShortGap(losses);
+  const after = await publicKeys(lab);
+  for (const name of NAMES) assertNotEquals(after[name], before[name], name);
+  await expectSettled(lab);
+});

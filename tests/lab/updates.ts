@@ -1,0 +1,47 @@
+/**
+ * The updates whose cost is measured, and the hosts on which. Runs `mobula keys generate`.
+ */
+import type { InventoryOptions } from "./inventory.ts";
+import type { HostOptions } from "./lab.ts";
+import { must } from "./process.ts";
+
+/** Three hosts of two systems. */
+export const LOSS_HOSTS: readonly HostOptions[] = [
+  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
+  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
+  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
+];
+
+/** One update. */
+export interface Update {
+  readonly what: string;
+  /** The inventory before the push; missing: it stays as it is. */
+  readonly change?: InventoryOptions;
+  /** Names of the hosts that the update does not concern; default: all. */
+  readonly probed?: readonly string[];
+  /** The tree has to find another root, which the access network feels as long as frames take no other way. */
+  readonly movesRoot?: true;
+}
+
+/** In this order, each from where the one before has led. */
+export const UPDATES: readonly Update[] = [
+  { what: "nothing to do" },
+  { what: "another name", change: { extraHosts: { "10.31.200.1": "printer.example" } } },
+  { what: "another client", change: { extraWires: { "10.30.128.1": "CLIENT" } } },
+  { what: "one host less", change: { hosts: ["alpha", "beta"] }, probed: ["alpha", "beta"] },
+  { what: "one host more", change: {}, probed: ["alpha", "beta"] },
+  {
+    what: "the tree's root less",
+    change: { hosts: ["beta", "gamma"] },
+    probed: ["beta", "gamma"],
+    movesRoot: true,
+  },
+  { what: "the tree's root more", change: {}, probed: ["beta", "gamma"], movesRoot: true },
+];
+
+/** The change with a real key in place of a client's name. */
+export async function withClientKey(change: InventoryOptions, program: string): Promise<InventoryOptions> {
+  if (!change.extraWires) return change;
+  const pair = JSON.parse(await must([program, "keys", "generate", "--json"]));
+  return { ...change, extraWires: { "10.30.128.1": pair.public_key } };
+}
