@@ -4,6 +4,7 @@
  */
 import { HostError } from "../errors.ts";
 import type { HostFacts, HostStateFile } from "../facts.ts";
+import { parseServices, SERVICES_SCRIPT } from "../net/services.ts";
 import { HOST_EXECUTABLE } from "./host_call.ts";
 import type { SshRunner } from "./ssh.ts";
 
@@ -31,6 +32,7 @@ cat /etc/os-release 2>/dev/null | section os-release
 if [ -f ${HOST_EXECUTABLE} ]; then say executable "$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null | cut -d ' ' -f 1)"; fi
 gateway=no
 if [ -f "$state" ]; then section state <"$state"; fi
+if [ -f /opt/mobula/baseline.json ]; then say recorded-services "$(grep -c '"services"' /opt/mobula/baseline.json)"; fi
 # Also after an installation that was cut off: what counts is where the external address is.
 if have ip && ip -n mobula -4 -o addr show dev mo-ext-gw 2>/dev/null | grep -q inet; then gateway=yes; fi
 if have ip; then
@@ -62,6 +64,7 @@ if cat /proc/net/udp /proc/net/udp6 2>/dev/null | awk '$2 ~ /:CA6C$/ { found = 1
   say udp-51820 "\${user:-the kernel or an unknown process}"
 fi
 have ss && ss -Hltn "sport = :$1" 2>/dev/null | section ssh-listeners
+{ ${SERVICES_SCRIPT}; } | section services
 say mobula-look-end 1
 `;
 
@@ -100,7 +103,14 @@ export function parseLook(output: string): HostFacts {
   const route = parseDefaultRoute(values.get("default-route") ?? "");
   const mtu = values.get("external-link")?.match(/ mtu (\d+)/)?.[1];
   const bridge = values.get("access-bridge");
-  const addresses = [...sections.get("addresses") ?? [], ...sections.get("gateway-addresses") ?? []];
+  const addresses = [...sections.get("addresses") ?? [], ...sections.get("gateway-addresses") ?? []]
+    .flatMap(parseAddress);
+  const external = {
+    interface: route.externalInterface,
+    addresses: addresses.filter((one) => one.interface === route.externalInterface).map(({ address }) =>
+      address
+    ),
+  };
   return {
     osId: os.get("ID") ?? "",
     osIdLike: (os.get("ID_LIKE") ?? "").split(/\s+/).filter((word) => word !== ""),
@@ -118,7 +128,7 @@ export function parseLook(output: string): HostFacts {
     ),
     ...route,
     ...(mtu ? { externalMtu: Number(mtu) } : {}),
-    addresses: addresses.flatMap(parseAddress),
+    addresses,
     ...(bridge ? { accessBridge: bridge } : {}),
     routes: (sections.get("routes") ?? []).filter((line) => !bridge || !line.includes(` dev ${bridge} `))
       .flatMap(parseRoute),
@@ -126,6 +136,8 @@ export function parseLook(output: string): HostFacts {
     ...parseState(sections.get("state")),
     clock: Number(values.get("clock") || "0"),
     wireguardPortUser: values.get("udp-51820") ?? "",
+    services: parseServices(sections.get("services") ?? [], external),
+    ...(values.get("recorded-services") === "0" ? { servicesUnrecorded: true } : {}),
   };
 }
 

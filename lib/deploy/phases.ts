@@ -13,7 +13,7 @@ import { loadRun, mergePubkeys, writePubkeysFile, writeRunPubkeys } from "./load
 import { look } from "./look.ts";
 import { packOwnExecutable } from "./pack.ts";
 import { inParallel, type Patience, until } from "./parallel.ts";
-import { preflight } from "./preflight.ts";
+import { closedServices, preflight } from "./preflight.ts";
 import { alive, type HostRun, type PushRun } from "./run.ts";
 import { isFine, verify } from "./verify.ts";
 
@@ -217,6 +217,7 @@ function settleUnchanged(push: PushRun): void {
 async function previewHost(run: HostRun, push: PushRun): Promise<void> {
   const config = hostConfigFor(push.fleet, run.host.id, push.pubkeys, push.underlayMtu!);
   run.preview = await preview(run.ssh, config, run.facts?.sshPort ?? 22);
+  run.notes.push(...closedServices(run.preview, run.facts?.services ?? []));
 }
 
 async function stage(run: HostRun, push: PushRun): Promise<void> {

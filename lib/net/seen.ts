@@ -1,7 +1,7 @@
 /**
  * What is live on a host: one read-only script, and the parser of what it says. Pure; the script runs elsewhere.
  */
-import type { Scope } from "./network.ts";
+import type { Rule, Scope } from "./network.ts";
 import { LINK, SCOPES, type Sysctl } from "./network.ts";
 
 /** Where our Open vSwitch and WireGuard can be talked to. */
@@ -45,6 +45,11 @@ export interface SeenRow {
   readonly columns: Readonly<Record<string, string>>;
 }
 
+/** A live policy rule; the table is called as `ip` calls it. */
+export interface SeenRule extends Omit<Rule, "table"> {
+  readonly table: string;
+}
+
 /** The whole live state, as far as it can concern us. */
 export interface Seen {
   readonly namespaces: readonly string[];
@@ -52,7 +57,7 @@ export interface Seen {
   readonly links: readonly SeenLink[];
   readonly routes: readonly SeenRoute[];
   readonly neighbours: readonly { scope: Scope; name: string; address: string; mac: string }[];
-  readonly rules: readonly { priority: number; from?: string; to?: string; table: string }[];
+  readonly rules: readonly SeenRule[];
   readonly wireguard?: {
     readonly publicKey: string;
     readonly listenPort: number;
@@ -233,7 +238,10 @@ function parseNeighbours(text: string, scope: Scope) {
   }));
 }
 
-function parseRules(text: string) {
+/** `ipproto` is a name only where /etc/protocols has it. */
+const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17 };
+
+function parseRules(text: string): SeenRule[] {
   const network = (address: unknown, bits: unknown) =>
     address === undefined || address === "all"
       ? undefined
@@ -246,6 +254,9 @@ function parseRules(text: string) {
       table: String(entry.table),
       ...(from ? { from } : {}),
       ...(to ? { to } : {}),
+      ...(entry.ipproto ? { protocol: PROTOCOLS[String(entry.ipproto)] ?? Number(entry.ipproto) } : {}),
+      ...(entry.sport ? { sport: Number(entry.sport) } : {}),
+      ...(entry.suppress_prefixlen === 0 ? { withoutDefault: true } : {}),
     };
   });
 }

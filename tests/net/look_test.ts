@@ -6,6 +6,7 @@ import { lookScript, parseSeen, type Seen, type SeenLink } from "../../lib/net/s
 import { movesNic, networkSteps } from "../../lib/net/steps.ts";
 import { type HostInput, wantedNetwork } from "../../lib/net/wanted.ts";
 import type { Step } from "../../lib/step.ts";
+import { fleetOf, inputFor, seenOf } from "./fixtures.ts";
 
 const CAPTURED = new URL("captured/", import.meta.url).pathname;
 
@@ -432,4 +433,28 @@ Deno.test("networkSteps: a card whose address was changed is found by its perman
 
 Deno.test("movesNic: only as long as the card is in the root namespace", () => {
   assertEquals(movesNic(wanted, withLink("host0", { scope: "root" })), true);
+});
+
+Deno.test("networkSteps: rules for the answers of forwarded UDP services, seen as ip prints them, and gone with the forward", () => {
+  const forward = [{ external: 5300, internal: 53, protocol: "udp" }] as const;
+  const fleet = fleetOf([2, 3]);
+  const hosts = fleet.hosts.map((host) => host.id === 2 ? { ...host, forward } : host);
+  const withForward = wantedNetwork(inputFor({ ...fleet, hosts }, 2, "kernel"));
+  const none = wantedNetwork(inputFor(fleet, 2, "kernel"));
+  const rules = `@@rules
+[{"priority":10030,"src":"10.30.0.2","table":"10"},{"priority":10031,"src":"all","dst":"10.30.0.0","dstlen":16,"table":"10"},
+{"priority":10032,"src":"all","ipproto":"udp","sport":53,"table":"main","suppress_prefixlen":0},
+{"priority":10033,"src":"all","ipproto":"17","sport":53,"table":"10"}]
+`;
+  const live = { ...seenOf(none), firewall: withForward.firewall.text, rules: parseSeen(rules, []).rules };
+  assertEquals(networkSteps(withForward, live), []);
+  const words = (steps: readonly Step[]) =>
+    steps.map(({ argv }) => argv.join(" ")).filter((line) => /rule/.test(line));
+  const near = "priority 10032 ipproto 17 sport 53 table main suppress_prefixlength 0";
+  const far = "priority 10033 ipproto 17 sport 53 table 10";
+  assertEquals(words(networkSteps(none, live)), [`ip rule del ${near}`, `ip rule del ${far}`]);
+  assertEquals(words(networkSteps(withForward, seenOf(none))), [
+    `ip rule add ${near.replace("main", "254")} protocol kernel`,
+    `ip rule add ${far} protocol kernel`,
+  ]);
 });
