@@ -14,6 +14,7 @@ import { look } from "./look.ts";
 import { packOwnExecutable } from "./pack.ts";
 import { inParallel, type Patience, until } from "./parallel.ts";
 import { closedServices, preflight } from "./preflight.ts";
+import { LOCK } from "./push_lock.ts";
 import { alive, type HostRun, type PushRun } from "./run.ts";
 import { isFine, verify } from "./verify.ts";
 
@@ -79,6 +80,7 @@ export const ROLLBACK_PHASES: readonly Phase[] = [
   LOAD,
   CONNECT,
   LOOK,
+  LOCK,
   { name: "choose", title: "choose the generation before", host: chooseEarlier, after: writeEarlierKeys },
   ...PROVING_PHASES,
 ];
@@ -89,6 +91,7 @@ export const PHASES: readonly Phase[] = [
   CONNECT,
   LOOK,
   PREFLIGHT,
+  LOCK,
   { name: "copy", title: "copy executable", host: copy },
   { name: "prepare", title: "prepare packages and keys", host: prepare, after: settleFleet },
   { name: "stage", title: "stage configuration", host: stage },
@@ -229,6 +232,7 @@ async function activate(run: HostRun, push: PushRun): Promise<void> {
   const confirmSeconds = confirmTimeout(push);
   const request = { generation: run.staged!.generation, confirmSeconds };
   // The others may take their time: as long as this push is there, and reaches the host, it waits.
+  run.lock?.expectSilence();
   run.keeper = setInterval(() => void keep(run, push), confirmSeconds * 1000 / 3);
   try {
     run.activated = await callHost(run.ssh, "activate", request, steps(run, push));
@@ -359,6 +363,7 @@ function needsConfirmation({ facts, prepared, staged, activated }: HostRun): boo
 /** Over a new connection, and only a host that is fine itself; what others lack is not its fault. */
 async function confirm(run: HostRun, push: PushRun): Promise<void> {
   const reason = whyUnconfirmed(run, push);
+  run.lock?.expectSilence();
   stopKeeper(run);
   if (reason !== undefined) {
     run.unconfirmed = reason;
@@ -438,6 +443,8 @@ async function reboot(run: HostRun, push: PushRun): Promise<void> {
     if (!(error instanceof TransportError) || !error.options.retry) throw error;
   });
   run.rebooted = true;
+  // What is left to do is only to ask, and the lock does not outlive a boot.
+  run.lock?.leave();
   push.progress.step(nameOf(run), "wait for the host to come back");
   await run.ssh.close();
   const wait = patience(REBOOT_PATIENCE, push, 1000);
