@@ -29,7 +29,7 @@ if [ -d /run/systemd/system ]; then say systemd yes; else say systemd no; fi
 dir=/opt; [ -d "$dir" ] || dir=/
 say free-kib "$(df -Pk "$dir" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 cat /etc/os-release 2>/dev/null | section os-release
-if [ -f ${HOST_EXECUTABLE} ]; then say executable "$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null | cut -d ' ' -f 1)"; fi
+if [ -f ${HOST_EXECUTABLE} ] && [ -x ${HOST_EXECUTABLE} ]; then say executable "$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null | cut -d ' ' -f 1)"; fi
 gateway=no
 if [ -f "$state" ]; then section state <"$state"; fi
 if [ -f /opt/mobula/baseline.json ]; then say recorded-services "$(grep -c '"services"' /opt/mobula/baseline.json)"; fi

@@ -266,7 +266,8 @@ async function within(milliseconds: number, work: Promise<void> | undefined): Pr
 
 /** This push, as the others are to see it. */
 async function self(hostsPath: string): Promise<Owner> {
-  const user = Deno.env.get("USER") ?? Deno.env.get("LOGNAME") ?? `user ${Deno.uid() ?? "unknown"}`;
+  const uid = Deno.uid();
+  const user = Deno.env.get("USER") ?? Deno.env.get("LOGNAME") ?? (uid === 0 ? "root" : `uid-${uid}`);
   return {
     who: `${user}@${Deno.hostname()}`,
     pid: Deno.pid,

@@ -35,6 +35,10 @@ export interface SeenRoute {
   readonly via?: string;
   readonly source?: string;
   readonly metric?: number;
+  /** IPv4 only: older kernels do not tell it of IPv6. */
+  readonly onlink?: boolean;
+  /** What nobody but an admin gives a route of ours, as words: `mtu 1300`, `tos 4`. */
+  readonly extras?: string;
   readonly protocol: string;
 }
 
@@ -80,7 +84,11 @@ export interface Seen {
 }
 
 /** The read-only script whose output `parseSeen` takes: sections that start with a line `@@<name> [<scope>]`. */
-export function lookScript(sysctls: readonly Sysctl[], units: readonly string[]): string {
+export function lookScript(
+  sysctls: readonly Sysctl[],
+  units: readonly string[],
+  files: readonly string[] = [],
+): string {
   const reads = SCOPES.flatMap((scope) => {
     const keys = sysctls.filter((setting) => setting.scope === scope).map(({ key }) => key);
     if (keys.length === 0) return [];
@@ -121,9 +129,27 @@ if [ -e ${RUN_DIR}/firewall.listing ] && [ -e /run/netns/mobula ]; then
   live=$(ip netns exec mobula sh -c 'nft -s list table inet mobula && nft -s list table ip mobula' 2>/dev/null)
   [ "$live" = "$(cat ${RUN_DIR}/firewall.listing)" ] && { echo "@@firewall"; cat ${RUN_DIR}/firewall.nft; }
 fi
+echo "@@modes"; stat -L -c '%a %u:%g %n' ${files.join(" ")} 2>/dev/null
 echo "@@units"; systemctl is-active ${units.join(" ")}
 exit 0
 `;
+}
+
+/** Who may do what with a file, as `stat` tells it. */
+export interface SeenMode {
+  /** Octal permission bits. */
+  readonly mode: number;
+  /** `0:0` for root. */
+  readonly owner: string;
+}
+
+/** The files that the script was asked for and that are there, by path. */
+export function parseModes(output: string): ReadonlyMap<string, SeenMode> {
+  const lines = (splitSections(output).get("modes") ?? "").split("\n");
+  return new Map(lines.flatMap((line): [string, SeenMode][] => {
+    const [, mode, owner = "", path = ""] = /^([0-7]+) (\d+:\d+) (.+)$/.exec(line) ?? [];
+    return mode === undefined ? [] : [[path, { mode: parseInt(mode, 8), owner }]];
+  }));
 }
 
 /** Parses the script's output; `units` in the order in which the script asked for them. */
@@ -224,9 +250,22 @@ function parseRoutes(text: string, scope: Scope, family: "inet" | "inet6"): Seen
         ...(entry.gateway ? { via: String(entry.gateway) } : {}),
         ...(entry.prefsrc ? { source: String(entry.prefsrc) } : {}),
         ...(entry.metric ? { metric: Number(entry.metric) } : {}),
+        ...(family === "inet" && (entry.flags as string[] | undefined)?.includes("onlink")
+          ? { onlink: true }
+          : {}),
+        ...(family === "inet" ? routeExtras(entry.metrics) : {}),
       };
     },
   );
+}
+
+/** `metrics`: a list of maps such as `{"mtu": 1300}`. */
+function routeExtras(metrics: unknown): { extras?: string } {
+  if (!Array.isArray(metrics)) return {};
+  const words = metrics.flatMap((map) =>
+    Object.entries(map as object).map(([key, value]) => `${key} ${value}`)
+  );
+  return words.length > 0 ? { extras: words.join(" ") } : {};
 }
 
 function parseNeighbours(text: string, scope: Scope) {

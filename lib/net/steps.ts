@@ -280,7 +280,9 @@ function sameKey(route: Route, live: SeenRoute): boolean {
 
 function sameRoute(route: Route, live: SeenRoute): boolean {
   return sameKey(route, live) && route.device === live.device && route.via === live.via &&
-    route.source === live.source;
+    route.source === live.source &&
+    (route.family === "inet6" ||
+      (route.onlink ?? false) === (live.onlink ?? false) && live.extras === undefined);
 }
 
 function family(route: Route): string[] {

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { HostError } from "../../lib/errors.ts";
 import { LINK, type Network } from "../../lib/net/network.ts";
-import { lookScript, parseSeen, type Seen, type SeenLink } from "../../lib/net/seen.ts";
+import { lookScript, parseModes, parseSeen, type Seen, type SeenLink } from "../../lib/net/seen.ts";
 import { movesNic, networkSteps } from "../../lib/net/steps.ts";
 import { type HostInput, wantedNetwork } from "../../lib/net/wanted.ts";
 import type { Step } from "../../lib/step.ts";
@@ -63,6 +63,7 @@ for (const name of ["debian12", "debian13"]) {
         device: LINK.intrawire,
         via: `10.31.0.${id}`,
         source: `10.30.0.${id}`,
+        onlink: true,
         protocol: "boot",
       },
     );
@@ -457,4 +458,36 @@ Deno.test("networkSteps: rules for the answers of forwarded UDP services, seen a
     `ip rule add ${near.replace("main", "254")} protocol kernel`,
     `ip rule add ${far} protocol kernel`,
   ]);
+});
+
+Deno.test("parseModes: octal mode and owner by path", () => {
+  const said = "@@modes\n644 0:0 /etc/a\n4755 1000:5 /opt/b\nstat: cannot stat\n@@units\nactive\n";
+  assertEquals([...parseModes(said)], [
+    ["/etc/a", { mode: 0o644, owner: "0:0" }],
+    ["/opt/b", { mode: 0o4755, owner: "1000:5" }],
+  ]);
+});
+
+Deno.test("networkSteps: a route that lost its onlink, or was given an MTU of its own, is set again", () => {
+  const change = (pattern: RegExp, more: object) =>
+    networkSteps(wanted, {
+      ...seen,
+      routes: seen.routes.map((route) =>
+        pattern.test(`${route.scope} ${route.destination}`) && route.family === "inet"
+          ? { ...route, ...more }
+          : route
+      ),
+    }).map(({ title }) => title);
+  assertEquals(change(/^root default/, { onlink: undefined }).filter((title) => /mo-dir-hs/.test(title)), [
+    "set route default to mo-dir-hs",
+  ]);
+  assertEquals(change(/^mobula 10.30.0.0/, { extras: "mtu 1300" }), [
+    "set route 10.30.0.0/17 to mo-wg-gw in mobula",
+  ]);
+  const said =
+    '@@routes mobula\n[{"dst":"10.30.0.0/17","dev":"mo-wg-gw","flags":["onlink"],"metrics":[{"mtu":1300}]}]\n';
+  assertEquals(parseSeen(said, []).routes.map(({ onlink, extras }) => [onlink, extras]), [[
+    true,
+    "mtu 1300",
+  ]]);
 });
