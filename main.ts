@@ -3,7 +3,15 @@
  */
 import { CommanderError } from "@commander-js/extra-typings";
 import { buildProgram } from "./lib/commands/program.ts";
-import { CommandError, ConfigError, EXIT, HostError, TransportError, UsageError } from "./lib/errors.ts";
+import {
+  CommandError,
+  ConfigError,
+  EXIT,
+  HostError,
+  LockedError,
+  TransportError,
+  UsageError,
+} from "./lib/errors.ts";
 import { settleColours, writeErrorLine } from "./lib/ui/terminal.ts";
 
 if (import.meta.main) Deno.exit(await main(Deno.args));
@@ -36,6 +44,10 @@ function explain(error: unknown, verbose: boolean): number {
   if (error instanceof ConfigError || error instanceof UsageError) {
     writeErrorLine(error.message);
     return EXIT.usage;
+  }
+  if (error instanceof LockedError) {
+    writeErrorLine(error.message);
+    return EXIT.locked;
   }
   if (error instanceof HostError || error instanceof TransportError || error instanceof CommandError) {
     writeErrorLine(error.message);

@@ -13,6 +13,8 @@ export const EXIT = {
   unreachable: 3,
   /** Changes wait (`plan`, `push --dry-run`). */
   changes: 4,
+  /** Another push is under way; nothing was touched. */
+  locked: 5,
   /** A defect of mobula itself. */
   internal: 70,
   interrupted: 130,
@@ -68,6 +70,11 @@ export class TransportError extends Error {
 /** A host that cannot be installed as it is; the message says what was found, what is wanted and the way out. */
 export class HostError extends Error {
   override name = "HostError";
+}
+
+/** Another push is at work on the same hosts. */
+export class LockedError extends Error {
+  override name = "LockedError";
 }
 
 function lastLines(text: string): string {

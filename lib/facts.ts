@@ -41,6 +41,10 @@ export interface HostFacts {
   readonly wireguardPortUser: string;
   /** What the kernel cannot do for us; undefined where it can do all. */
   readonly lacks?: KernelLacks;
+  /** What answers at the external address, or on an installed host would if it were forwarded; SSH is among it. */
+  readonly services: readonly Service[];
+  /** Its baseline is of a version that did not record them. */
+  readonly servicesUnrecorded?: boolean;
 }
 
 /** A kernel without some of the modules, and what else decides whether the host can do without. */
@@ -55,6 +59,16 @@ export interface KernelLacks {
   readonly tun: boolean;
   /** Whether wireguard-go is installed. */
   readonly wireguardGo: boolean;
+}
+
+/** A program of the host that answers at its external address as long as mobula is not installed. */
+export interface Service {
+  readonly protocol: "tcp" | "udp";
+  readonly port: number;
+  /** Cleaned for printing; missing where nobody tells. */
+  readonly program?: string;
+  /** `address`: on the external address or interface alone, which go into the gateway; `ipv6`: by IPv6 alone. */
+  readonly reach: "all" | "address" | "ipv6";
 }
 
 /** /opt/mobula/state.json: how far an installation came. */
@@ -88,6 +102,8 @@ export interface Baseline {
   readonly sshPort: number;
   /** Who configured the host's network. */
   readonly managers: readonly NetworkManager[];
+  /** What answered at the external address, SSH aside; missing in baselines of the first versions. */
+  readonly services?: readonly Service[];
   /** Path → text of /etc/network/interfaces and the files in interfaces.d as they were, where ifupdown is installed. */
   readonly interfaces?: Readonly<Record<string, string>>;
 }

@@ -22,6 +22,14 @@ export interface PinnedKeys {
   readonly privateKey: Secret;
 }
 
+/** One port of the external address that leads to the host itself. */
+export interface Forward {
+  readonly external: number;
+  /** The host's own port. */
+  readonly internal: number;
+  readonly protocol: "tcp" | "udp";
+}
+
 /** One host of `hosts.yml`. */
 export interface Host {
   /** The external IPv4 address: the key in `hosts.yml` and the WireGuard endpoint. */
@@ -31,6 +39,9 @@ export interface Host {
   readonly hostname: string;
   readonly access: AccessMode;
   readonly ssh: SshTarget;
+  readonly forward?: readonly Forward[];
+  /** Forward every port, too, that was in use there before the installation. */
+  readonly preserveServices?: boolean;
   readonly pinnedKeys?: PinnedKeys;
 }
 
@@ -79,4 +90,7 @@ export interface HostConfig {
   readonly hosts: readonly PeerHost[];
   readonly extraHosts: readonly ExtraHost[];
   readonly extraWires: readonly ExtraWire[];
+  /** Missing where nothing but SSH is forwarded to this host by name. */
+  readonly forward?: readonly Forward[];
+  readonly preserveServices?: boolean;
 }

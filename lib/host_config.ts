@@ -6,6 +6,7 @@ import { inNetwork, MAX_HOST_ID, MIN_HOST_ID, NETWORKS } from "./address.ts";
 import { isAccessAddress, isExternalAddress, isHostname } from "./config/kinds.ts";
 import { HostError } from "./errors.ts";
 import type { Fleet, HostConfig, PeerHost } from "./fleet.ts";
+import { portOf } from "./forward.ts";
 import { isKey } from "./keys.ts";
 
 /** Smallest and largest underlay MTU (bytes) that a network is built on. */
@@ -35,6 +36,8 @@ export function hostConfigFor(
     hosts: fleet.hosts.map(peer),
     extraHosts: fleet.extraHosts,
     extraWires: fleet.extraWires,
+    ...(self.forward ? { forward: self.forward } : {}),
+    ...(self.preserveServices ? { preserveServices: true } : {}),
   };
 }
 
@@ -43,6 +46,8 @@ const hostname = z.string().refine(isHostname, "expected a host name");
 const publicKey = z.string().refine(isKey, "expected a WireGuard key");
 const inside = (network: string) =>
   z.string().refine((text) => inNetwork(text, network), `expected inside ${network}`);
+
+const port = z.int().min(1).max(65535);
 
 const HOST_CONFIG = z.object({
   schema: z.literal(1),
@@ -60,13 +65,17 @@ const HOST_CONFIG = z.object({
     hostname,
   })),
   extraWires: z.array(z.object({ address: inside(NETWORKS.extrawire), publicKey })),
+  forward: z.array(z.object({ external: port, internal: port, protocol: z.enum(["tcp", "udp"]) }))
+    .optional(),
+  preserveServices: z.boolean().optional(),
 }).superRefine((config, context) => {
   const unique = (what: string, values: readonly (string | number)[]) => {
     if (new Set(values).size < values.length) context.addIssue(`expected each ${what} once`);
   };
-  const { hosts, extraHosts, extraWires } = config;
+  const { hosts, extraHosts, extraWires, forward = [] } = config;
   if (!hosts.some(({ id }) => id === config.self)) context.addIssue("expected this host among hosts");
   unique("id", hosts.map(({ id }) => id));
+  unique("forwarded port", forward.map(portOf));
   unique("address", [...hosts, ...extraHosts, ...extraWires].map(({ address }) => address));
   unique("host name", [...hosts, ...extraHosts].map(({ hostname }) => hostname.toLowerCase()));
   unique("key", [...hosts, ...extraWires].flatMap(({ publicKey }) => publicKey ?? []));

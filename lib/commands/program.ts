@@ -23,7 +23,7 @@ Examples:
   mobula keys generate             a key pair for an admin's WireGuard client
 
 Exit codes: 0 done, 1 some hosts failed, 2 wrong usage or configuration, 3 no host could be reached,
-4 changes wait (plan), 70 a defect of mobula, 130 interrupted. See "mobula help <verb>" for the options of a verb.`;
+4 changes wait (plan), 5 another push is under way, 70 a defect of mobula, 130 interrupted. See "mobula help <verb>" for the options of a verb.`;
 
 /** Builds the whole command line. */
 export function buildProgram(): Program {

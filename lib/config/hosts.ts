@@ -4,6 +4,7 @@
 import type { Host, PinnedKeys, SshTarget } from "../fleet.ts";
 import { publicKeyOf } from "../keys.ts";
 import type { InventoryHost } from "./inventory.ts";
+import { readForward } from "./forward.ts";
 import * as kinds from "./kinds.ts";
 import { describe, describeKind, isMap, type KeyPath, type Report } from "./problems.ts";
 import { checkKeys, readSetting, readValue, type Setting, type Settings } from "./settings.ts";
@@ -21,6 +22,10 @@ export function readHost({ name, path, settings }: InventoryHost, report: Report
     hostname: required(settings, "hostname", path, kinds.hostname, report),
     access: readSetting(settings, "mobula_access", kinds.accessMode, report) ?? "none",
     ssh: readSsh(settings, name, report),
+    ...optional({
+      forward: readForward(settings, report),
+      preserveServices: readSetting(settings, "preserve_services", kinds.yesNo, report) || undefined,
+    }),
     ...optional({ pinnedKeys: readPinnedKeys(settings.get("wireguard"), report) }),
   };
 }

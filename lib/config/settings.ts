@@ -23,6 +23,8 @@ const OURS: ReadonlyMap<string, readonly Place[]> = new Map([
   ["host_id", ["host"]],
   ["hostname", ["host"]],
   ["wireguard", ["host"]],
+  ["forward", ANYWHERE],
+  ["preserve_services", ANYWHERE],
   ["mobula_access", ANYWHERE],
   ["mobula_keys", ["all.vars"]],
   ["mobula_mtu", ["all.vars"]],

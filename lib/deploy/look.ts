@@ -4,6 +4,7 @@
  */
 import { HostError } from "../errors.ts";
 import type { HostFacts, HostStateFile } from "../facts.ts";
+import { parseServices, SERVICES_SCRIPT } from "../net/services.ts";
 import { HOST_EXECUTABLE } from "./host_call.ts";
 import type { SshRunner } from "./ssh.ts";
 
@@ -28,9 +29,10 @@ if [ -d /run/systemd/system ]; then say systemd yes; else say systemd no; fi
 dir=/opt; [ -d "$dir" ] || dir=/
 say free-kib "$(df -Pk "$dir" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 cat /etc/os-release 2>/dev/null | section os-release
-if [ -f ${HOST_EXECUTABLE} ]; then say executable "$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null | cut -d ' ' -f 1)"; fi
+if [ -f ${HOST_EXECUTABLE} ] && [ -x ${HOST_EXECUTABLE} ]; then say executable "$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null | cut -d ' ' -f 1)"; fi
 gateway=no
 if [ -f "$state" ]; then section state <"$state"; fi
+if [ -f /opt/mobula/baseline.json ]; then say recorded-services "$(grep -c '"services"' /opt/mobula/baseline.json)"; fi
 # Also after an installation that was cut off: what counts is where the external address is.
 if have ip && ip -n mobula -4 -o addr show dev mo-ext-gw 2>/dev/null | grep -q inet; then gateway=yes; fi
 if have ip; then
@@ -73,6 +75,7 @@ if [ -n "$missing" ]; then
   if [ -e /run/systemd/container ]; then say container yes; fi
 fi
 have ss && ss -Hltn "sport = :$1" 2>/dev/null | section ssh-listeners
+{ ${SERVICES_SCRIPT}; } | section services
 say mobula-look-end 1
 `;
 
@@ -111,7 +114,14 @@ export function parseLook(output: string): HostFacts {
   const route = parseDefaultRoute(values.get("default-route") ?? "");
   const mtu = values.get("external-link")?.match(/ mtu (\d+)/)?.[1];
   const bridge = values.get("access-bridge");
-  const addresses = [...sections.get("addresses") ?? [], ...sections.get("gateway-addresses") ?? []];
+  const addresses = [...sections.get("addresses") ?? [], ...sections.get("gateway-addresses") ?? []]
+    .flatMap(parseAddress);
+  const external = {
+    interface: route.externalInterface,
+    addresses: addresses.filter((one) => one.interface === route.externalInterface).map(({ address }) =>
+      address
+    ),
+  };
   return {
     osId: os.get("ID") ?? "",
     osIdLike: (os.get("ID_LIKE") ?? "").split(/\s+/).filter((word) => word !== ""),
@@ -129,7 +139,7 @@ export function parseLook(output: string): HostFacts {
     ),
     ...route,
     ...(mtu ? { externalMtu: Number(mtu) } : {}),
-    addresses: addresses.flatMap(parseAddress),
+    addresses,
     ...(bridge ? { accessBridge: bridge } : {}),
     routes: (sections.get("routes") ?? []).filter((line) => !bridge || !line.includes(` dev ${bridge} `))
       .flatMap(parseRoute),
@@ -138,6 +148,8 @@ export function parseLook(output: string): HostFacts {
     clock: Number(values.get("clock") || "0"),
     wireguardPortUser: values.get("udp-51820") ?? "",
     ...parseLacks(values),
+    services: parseServices(sections.get("services") ?? [], external),
+    ...(values.get("recorded-services") === "0" ? { servicesUnrecorded: true } : {}),
   };
 }
 

@@ -13,7 +13,8 @@ import { loadRun, writeRunPubkeys } from "./load.ts";
 import { look } from "./look.ts";
 import { packOwnExecutable } from "./pack.ts";
 import { inParallel, type Patience, until } from "./parallel.ts";
-import { preflight } from "./preflight.ts";
+import { closedServices, preflight } from "./preflight.ts";
+import { LOCK } from "./push_lock.ts";
 import { ANNOUNCE, FORGET, keepKeysUnlessAll, TAKE_KEYS } from "./rotate.ts";
 import { alive, type HostRun, type PushRun } from "./run.ts";
 import { isFine, verify } from "./verify.ts";
@@ -84,6 +85,7 @@ export const ROLLBACK_PHASES: readonly Phase[] = [
   LOAD,
   CONNECT,
   LOOK,
+  LOCK,
   { name: "choose", title: "choose the generation before", host: chooseEarlier, after: settleEarlier },
   ANNOUNCE,
   ...PROVING_PHASES,
@@ -95,6 +97,7 @@ export const PHASES: readonly Phase[] = [
   CONNECT,
   LOOK,
   PREFLIGHT,
+  LOCK,
   { name: "copy", title: "copy executable", host: copy },
   { name: "prepare", title: "prepare packages and keys", host: prepare, after: settleFleet },
   ANNOUNCE,
@@ -225,6 +228,7 @@ function settleUnchanged(push: PushRun): void {
 async function previewHost(run: HostRun, push: PushRun): Promise<void> {
   const config = hostConfigFor(push.fleet, run.host.id, push.pubkeys, push.underlayMtu!);
   run.preview = await preview(run.ssh, config, run.facts?.sshPort ?? 22);
+  run.notes.push(...closedServices(run.preview, run.facts?.services ?? []));
 }
 
 async function stage(run: HostRun, push: PushRun): Promise<void> {
@@ -236,6 +240,7 @@ async function activate(run: HostRun, push: PushRun): Promise<void> {
   const confirmSeconds = confirmTimeout(push);
   const request = { generation: run.staged!.generation, confirmSeconds };
   // The others may take their time: as long as this push is there, and reaches the host, it waits.
+  run.lock?.expectSilence();
   run.keeper = setInterval(() => void keep(run, push), confirmSeconds * 1000 / 3);
   try {
     run.activated = await callHost(run.ssh, "activate", request, steps(run, push));
@@ -366,6 +371,7 @@ function needsConfirmation({ facts, prepared, staged, activated }: HostRun): boo
 /** Over a new connection, and only a host that is fine itself; what others lack is not its fault. */
 async function confirm(run: HostRun, push: PushRun): Promise<void> {
   const reason = whyUnconfirmed(run, push);
+  run.lock?.expectSilence();
   stopKeeper(run);
   if (reason !== undefined) {
     run.unconfirmed = reason;
@@ -444,6 +450,8 @@ async function reboot(run: HostRun, push: PushRun): Promise<void> {
     if (!(error instanceof TransportError) || !error.options.retry) throw error;
   });
   run.rebooted = true;
+  // What is left to do is only to ask, and the lock does not outlive a boot.
+  run.lock?.leave();
   push.progress.step(nameOf(run), "wait for the host to come back");
   await run.ssh.close();
   const wait = patience(REBOOT_PATIENCE, push, 1000);

@@ -4,8 +4,10 @@
 import { inNetwork, NETWORKS, parseIpv4 } from "../address.ts";
 import { wayToModules } from "../distro/modules.ts";
 import { findDistro } from "../distro/table.ts";
-import type { HostFacts } from "../facts.ts";
-import type { Fleet, Host } from "../fleet.ts";
+import type { HostFacts, Service } from "../facts.ts";
+import type { Fleet, Forward, Host } from "../fleet.ts";
+import { forwardLine, ownPorts, portOf, unreachableServices } from "../forward.ts";
+import { LINK } from "../net/network.ts";
 
 /** What is wrong with one host; a warning does not keep it from being installed. */
 export interface HostProblem {
@@ -51,6 +53,8 @@ function checkHost(host: Host, facts: HostFacts, options: PreflightOptions): Mes
     ...checkOverlaps(facts),
     ...checkPort(facts),
     ...checkSshd(facts),
+    ...checkForwards(host, facts),
+    ...checkServices(host, facts),
     ...checkClock(facts, options),
   ];
 }
@@ -65,6 +69,78 @@ function checkSshd({ sshListeners }: HostFacts): Message[] {
     }; expected all addresses, because the external ` +
       "one moves into the gateway. Remove ListenAddress from sshd_config and restart sshd",
   )];
+}
+
+/** The port is known for sure only now. */
+function checkForwards({ forward = [] }: Host, { sshPort }: HostFacts): Message[] {
+  const own = ownPorts(sshPort);
+  return forward.map(portOf).filter((port) => own.has(port)).map((port) =>
+    error(
+      `Cannot forward ${port}: SSH arrives there; expected another external port. Remove it from forward`,
+    )
+  );
+}
+
+/** Whatever answers outside and will not any more is told, as long as it does. */
+function checkServices(host: Host, facts: HostFacts): Message[] {
+  const { services, sshPort, externalInterface } = facts;
+  if (externalInterface === LINK.externalBridge) return checkRecord(host, facts);
+  const cut = cutServices(host, facts);
+  const mendable = cut.filter(({ reach }) => reach !== "ipv6");
+  const bound = services.filter(({ reach, port, protocol }) =>
+    reach === "address" && (protocol !== "tcp" || port !== sshPort)
+  );
+  return [
+    ...mendable.length === 0 ? [] : [warning(
+      `nobody outside will reach ${renderServices(mendable)}; to keep it write "${
+        forwardLine(host.forward ?? [], mendable)
+      }" or "preserve_services: true" for this host in hosts.yml`,
+    )],
+    ...cut.length === mendable.length ? [] : [warning(
+      `nobody outside will reach ${
+        renderServices(cut.filter(({ reach }) => reach === "ipv6"))
+      }, which listens on IPv6 alone: that is not forwarded`,
+    )],
+    ...bound.length === 0 ? [] : [warning(
+      `${
+        renderServices(bound)
+      } listens on the external address alone, which moves into the gateway: let it listen on ` +
+        "all addresses, or nothing reaches it even if it is forwarded",
+    )],
+  ];
+}
+
+/** What answers outside now and would not after an installation. */
+export function cutServices(
+  host: Host,
+  { services, sshPort, externalInterface }: HostFacts,
+): readonly Service[] {
+  return externalInterface === LINK.externalBridge ? [] : unreachableServices(host, services, sshPort);
+}
+
+function checkRecord({ preserveServices }: Host, { servicesUnrecorded }: HostFacts): Message[] {
+  if (!preserveServices || !servicesUnrecorded) return [];
+  return [warning(
+    "preserve_services keeps nothing: the version of mobula that installed this host did not record what listened " +
+      "there before. Write its ports into forward",
+  )];
+}
+
+/** What a plan says of services that are forwarded now and will not be. */
+export function closedServices(
+  { closed }: { readonly closed: readonly Forward[] },
+  services: readonly Service[],
+): string[] {
+  const cut = services.filter((service) =>
+    closed.some(({ internal, protocol }) => portOf(service) === `${internal}/${protocol}`)
+  );
+  if (cut.length === 0) return [];
+  return [`nobody outside will reach ${renderServices(cut)} any more, which is forwarded until now`];
+}
+
+/** `nginx on 80/tcp, named on 53/udp`. */
+function renderServices(services: readonly Service[]): string {
+  return services.map((one) => `${one.program ?? "an unknown program"} on ${portOf(one)}`).join(", ");
 }
 
 function error(message: string): Message {

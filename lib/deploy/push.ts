@@ -6,6 +6,7 @@ import { CommandError, ConfigError, EXIT, HostError, TransportError, UsageError 
 import type { Progress } from "../ui/progress.ts";
 import { inParallel } from "./parallel.ts";
 import { dropOut, type Phase, PHASES, stopKeeper } from "./phases.ts";
+import { releaseLocks } from "./push_lock.ts";
 import { alive, type HostRun, type PushOptions, type PushRun } from "./run.ts";
 import { makeControlDirectory } from "./ssh.ts";
 import { isFine } from "./verify.ts";
@@ -48,6 +49,7 @@ export async function push(
   } finally {
     options.signal?.removeEventListener("abort", stop);
     run.hosts.forEach(stopKeeper);
+    await releaseLocks(run);
     await closeAll();
     await Deno.remove(directory, { recursive: true });
     await progress.end();

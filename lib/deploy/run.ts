@@ -8,6 +8,7 @@ import type { ActivateResult, PrepareResult, StageResult } from "../host/protoco
 import type { PhaseTitle, Progress } from "../ui/progress.ts";
 import type { HostPublicKey } from "../config/pubkeys.ts";
 import type { LazyPackage } from "./pack.ts";
+import type { HostLock } from "./push_lock.ts";
 import type { SshRunner } from "./ssh.ts";
 import type { Verification } from "./verify.ts";
 
@@ -65,6 +66,9 @@ export interface HostRun {
   /** There was nothing of ours on it. */
   bare?: boolean;
   preview?: HostPreview;
+  lock?: HostLock;
+  /** Another push that has the host. */
+  heldBy?: string;
 }
 
 /** One push. Everything that is optional is missing until its phase has run. */
@@ -86,6 +90,8 @@ export interface PushRun {
   /** Bytes. */
   underlayMtu?: number;
   verification?: Verification;
+  /** Who this push is on the hosts, and until the first of them has been asked, that. */
+  lock?: { readonly id: string; readonly who: string; first?: Promise<void> };
 }
 
 /** The key that a host uses now, if it uses any, and the one it is to use; undefined as long as neither is known. */

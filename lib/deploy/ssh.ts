@@ -292,6 +292,8 @@ async function runProcess(args: string[], { stdin, onLine, signal }: ExecOptions
     stderr: "piped",
   }).spawn();
   const stop = () => endProcess(process, "SIGTERM");
+  const ended = new AbortController();
+  process.status.finally(() => ended.abort());
   signal?.addEventListener("abort", stop);
   if (signal?.aborted) stop();
   try {
@@ -299,7 +301,7 @@ async function runProcess(args: string[], { stdin, onLine, signal }: ExecOptions
       process.status,
       onLine ? pumpLines(process.stdout, onLine).then(() => "") : new Response(process.stdout).text(),
       new Response(process.stderr).text(),
-      stdin === undefined ? undefined : feed(process.stdin, stdin),
+      stdin === undefined ? undefined : feed(process.stdin, stdin, ended.signal),
     ]);
     return { code, stdout, stderr };
   } finally {
@@ -311,11 +313,13 @@ async function runProcess(args: string[], { stdin, onLine, signal }: ExecOptions
 async function feed(
   sink: WritableStream<Uint8Array>,
   source: string | ReadableStream<Uint8Array>,
+  ended: AbortSignal,
 ): Promise<void> {
   const stream = typeof source === "string" ? new Blob([source]).stream() : source;
   try {
-    await stream.pipeTo(sink);
+    await stream.pipeTo(sink, { signal: ended });
   } catch (error) {
+    if (ended.aborted) return;
     if (!(error instanceof Deno.errors.BrokenPipe || error instanceof Deno.errors.ConnectionReset)) {
       throw error;
     }

@@ -12,6 +12,7 @@ import { callHost } from "./host_call.ts";
 import { writePubkeysFile } from "./load.ts";
 import { until } from "./parallel.ts";
 import { CONNECT, copy, LOAD, LOOK, patience, type Phase, steps } from "./phases.ts";
+import { LOCK } from "./push_lock.ts";
 import { alive, type HostRun, type PushRun } from "./run.ts";
 
 /** Milliseconds until a host has to be back without anything of ours. */
@@ -24,6 +25,7 @@ export const UNINSTALL_PHASES: readonly Phase[] = [
   CONNECT,
   LOOK,
   { name: "find", title: "look for an installation", host: find },
+  { ...LOCK, concerns: ({ bare }) => !bare },
   { name: "copy", title: "copy executable", concerns: ({ bare }) => !bare, host: copy },
   {
     name: "uninstall",
@@ -57,6 +59,7 @@ async function find(run: HostRun): Promise<void> {
 
 async function uninstall(run: HostRun, push: PushRun): Promise<void> {
   const baseline = await readJson<Baseline>(run.ssh, BASELINE_FILE);
+  run.lock?.leave();
   await callHost(run.ssh, "uninstall", {}, steps(run, push)).catch((error) => {
     if (!(error instanceof TransportError) || !error.options.retry) throw error;
   });

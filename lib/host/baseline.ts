@@ -6,6 +6,7 @@ import { HostError } from "../errors.ts";
 import type { Baseline, BaselineRoute, NetworkManager } from "../facts.ts";
 import { IMMOBILE } from "../net/external.ts";
 import { LINK } from "../net/network.ts";
+import { parseServices, SERVICES_SCRIPT } from "../net/services.ts";
 
 /** The read-only script whose output `parseBaseline` takes. */
 export const BASELINE_SCRIPT = `
@@ -23,6 +24,7 @@ systemctl is-active --quiet NetworkManager.service && echo NetworkManager
 for file in /etc/network/interfaces /etc/network/interfaces.d/*; do
   [ -f "$file" ] && { echo "@@interfaces $file"; cat "$file"; echo; }
 done
+echo "@@services"; { ${SERVICES_SCRIPT}; } | sed 's/^/ /'
 exit 0
 `;
 
@@ -85,6 +87,10 @@ export function parseBaseline(output: string, sshPort: number): Baseline {
     resolvConf: text("link").trim() === "" ? { text: resolv } : { link: text("link").trim() },
     sshPort,
     managers: MANAGERS.filter((manager) => managers.includes(manager)),
+    services: parseServices(text("services").split("\n"), {
+      interface: link.ifname,
+      addresses: readAddresses(link),
+    }).filter(({ port, protocol }) => protocol !== "tcp" || port !== sshPort),
     ...(managers.includes("ifupdown") ? { interfaces: readInterfaces(output) } : {}),
   };
 }

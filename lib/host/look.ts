@@ -1,7 +1,7 @@
 /**
  * Looks at the live host: runs the read-only script and reads the files that the plan concerns.
  */
-import { parseSeen } from "../net/seen.ts";
+import { parseModes, parseSeen } from "../net/seen.ts";
 import { lookScript } from "../net/seen.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
 import { DNSMASQ_LOCAL, DNSMASQ_PROFILE } from "../render/apparmor.ts";
@@ -10,28 +10,30 @@ import { ifupdownEdits } from "../render/ifupdown.ts";
 import { MAIN_UNIT } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { PENDING_DIR } from "./paths.ts";
-import { ALL_RELOADS, type Reload, type SeenHost } from "./plan.ts";
+import { ALL_RELOADS, modesOf, type Reload, type SeenHost } from "./plan.ts";
 import { runStep } from "./run_steps.ts";
 
 /** What is live on the host, as far as the plan for `input` needs it. */
 export async function lookAtHost(runner: Runner, input: HostInput): Promise<SeenHost> {
   const { sysctls, units } = wantedNetwork(input);
-  const script = lookScript(sysctls, units);
+  const files = renderFiles(input);
+  const script = lookScript(sysctls, units, modesOf(input).map(({ path }) => path));
   const paths = [
-    ...[...renderFiles(input), ...ifupdownEdits(input.baseline)].map(({ path }) => path),
+    ...[...files, ...ifupdownEdits(input.baseline)].map(({ path }) => path),
     ...[DNSMASQ_PROFILE, DNSMASQ_LOCAL],
     ...ALL_RELOADS.map(pendingFile),
     ENABLED_LINK,
   ];
-  const [output, files] = await Promise.all([
+  const [output, texts] = await Promise.all([
     runStep(runner, { title: "look at the network", argv: ["sh", "-s"], stdin: script }),
     runner.readFiles(paths),
   ]);
   return {
     network: parseSeen(output, units),
-    files,
-    pending: new Set(ALL_RELOADS.filter((name) => files.get(pendingFile(name)) !== undefined)),
-    enabled: files.get(ENABLED_LINK) !== undefined,
+    files: texts,
+    modes: parseModes(output),
+    pending: new Set(ALL_RELOADS.filter((name) => texts.get(pendingFile(name)) !== undefined)),
+    enabled: texts.get(ENABLED_LINK) !== undefined,
   };
 }
 

@@ -1,9 +1,11 @@
 /**
  * Host input and what is seen → the host's whole plan: files, then steps. Pure.
  */
+import { isKey } from "../keys.ts";
 import { networkSteps } from "../net/steps.ts";
-import type { Seen } from "../net/seen.ts";
+import type { Seen, SeenMode } from "../net/seen.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
+import { keyFile } from "../net/wireguard.ts";
 import { ETC_DIR } from "../render/dnsmasq.ts";
 import { apparmorFiles, DNSMASQ_LOCAL, RELOAD_PROFILE } from "../render/apparmor.ts";
 import { renderFiles } from "../render/files.ts";
@@ -12,11 +14,14 @@ import { RESOLVED_DROP_IN } from "../render/resolver.ts";
 import { RELOAD_UDEV, UDEV_RULES } from "../render/udev.ts";
 import { MAIN_UNIT } from "../render/units.ts";
 import type { Step, WantedFile } from "../step.ts";
+import { EXECUTABLE } from "./paths.ts";
 
 /** What is seen on a host: the network, the files by path, and the reloads that an earlier run still owes. */
 export interface SeenHost {
   readonly network: Seen;
   readonly files: ReadonlyMap<string, string | undefined>;
+  /** Of those of our files that are there. */
+  readonly modes: ReadonlyMap<string, SeenMode>;
   readonly pending: ReadonlySet<Reload>;
   readonly enabled: boolean;
 }
@@ -117,10 +122,42 @@ export function planHost(input: HostInput, seen: SeenHost): HostPlan {
   return {
     files,
     reloads,
-    before: [...stepsWhen("before"), ...(seen.enabled ? [] : [enable])],
+    before: [
+      ...stepsWhen("before"),
+      ...modeSteps(input, seen, new Set(files.map(({ path }) => path))),
+      ...(seen.enabled ? [] : [enable]),
+    ],
     network: networkSteps(wantedNetwork(input), seen.network),
     after: stepsWhen("after"),
   };
+}
+
+/** Our files with the modes they have to have: those that are rendered, the executable, and the private key. */
+export function modesOf(input: HostInput): { readonly path: string; readonly mode: number }[] {
+  const { config } = input;
+  const key = config.hosts.find(({ id }) => id === config.self)?.publicKey;
+  return [
+    ...renderFiles(input).map(({ path, mode = 0o644 }) => ({ path, mode })),
+    { path: EXECUTABLE, mode: 0o755 },
+    // A plan has a word in place of a key that is still to be made.
+    ...(key === undefined || !isKey(key) ? [] : [{ path: keyFile(key), mode: 0o600 }]),
+  ];
+}
+
+/** A file that is written anew gets its mode and owner by that. */
+function modeSteps(input: HostInput, seen: SeenHost, written: ReadonlySet<string>): Step[] {
+  return modesOf(input).flatMap(({ path, mode }) => {
+    const live = seen.modes.get(path);
+    if (!live || written.has(path)) return [];
+    const octal = mode.toString(8);
+    return [
+      ...(live.owner === "0:0" ? [] : [{ title: `give ${path} back to root`, argv: ["chown", "0:0", path] }]),
+      ...(live.mode === mode ? [] : [{
+        title: `set mode of ${path} from ${live.mode.toString(8)} to ${octal}`,
+        argv: ["chmod", octal, path],
+      }]),
+    ];
+  });
 }
 
 /** Files of others, as they have to become; one that is gone stays gone. */

@@ -2,11 +2,12 @@
  * What a push would do to a host, computed without a change to it: everything is read through the Runner, nothing is written.
  */
 import type { Capabilities } from "../facts.ts";
-import type { HostConfig } from "../fleet.ts";
+import type { Forward, HostConfig } from "../fleet.ts";
+import { forwardsOf, portOf } from "../forward.ts";
 import type { Runner, Step } from "../step.ts";
-import { readJson } from "./context.ts";
+import { readConfig, readJson } from "./context.ts";
 import { lookAtHost } from "./look.ts";
-import { CAPABILITIES_FILE } from "./paths.ts";
+import { CAPABILITIES_FILE, CURRENT_LINK } from "./paths.ts";
 import { planHost } from "./plan.ts";
 import { hostDistro, packagesToInstall, readBaseline } from "./prepare.ts";
 import { runStep } from "./run_steps.ts";
@@ -26,6 +27,8 @@ export interface HostPreview {
   readonly packages: readonly string[];
   readonly files: readonly FileChange[];
   readonly steps: readonly Step[];
+  /** Forwards that the current generation has and the coming one has not. */
+  readonly closed: readonly Forward[];
 }
 
 /** The difference between what is live on the host and what `config` wants. */
@@ -36,16 +39,19 @@ export async function preview(runner: Runner, config: HostConfig, sshPort: numbe
     hostDistro(runner),
   ]);
   const input = { config, baseline, capabilities };
-  const [packages, seen] = await Promise.all([
+  const [packages, seen, current] = await Promise.all([
     packagesToInstall(runner, distro, capabilities),
     lookAtHost(runner, input),
+    readConfig(runner, CURRENT_LINK),
   ]);
+  const kept = new Set(forwardsOf(config, baseline).map(portOf));
   const plan = planHost(input, seen);
   return {
     capabilities,
     packages,
     files: plan.files.map(({ path, content }) => ({ path, before: seen.files.get(path), after: content })),
     steps: [...plan.before, ...plan.network, ...plan.after],
+    closed: current ? forwardsOf(current, baseline).filter((forward) => !kept.has(portOf(forward))) : [],
   };
 }
 

@@ -78,7 +78,12 @@ export interface Rule {
   readonly priority: number;
   readonly from?: string;
   readonly to?: string;
+  /** Number of the IP protocol, and the packet's own port. */
+  readonly protocol?: number;
+  readonly sport?: number;
   readonly table: number;
+  /** The table's default route does not count. */
+  readonly withoutDefault?: boolean;
 }
 
 /** One kernel setting, `key` in sysctl's dotted form. */

@@ -1,7 +1,7 @@
 /**
  * What is live on a host: one read-only script, and the parser of what it says. Pure; the script runs elsewhere.
  */
-import type { Scope } from "./network.ts";
+import type { Rule, Scope } from "./network.ts";
 import { LINK, SCOPES, type Sysctl } from "./network.ts";
 
 /** Where our Open vSwitch and WireGuard can be talked to. */
@@ -37,6 +37,10 @@ export interface SeenRoute {
   readonly via?: string;
   readonly source?: string;
   readonly metric?: number;
+  /** IPv4 only: older kernels do not tell it of IPv6. */
+  readonly onlink?: boolean;
+  /** What nobody but an admin gives a route of ours, as words: `mtu 1300`, `tos 4`. */
+  readonly extras?: string;
   readonly protocol: string;
 }
 
@@ -47,6 +51,11 @@ export interface SeenRow {
   readonly columns: Readonly<Record<string, string>>;
 }
 
+/** A live policy rule; the table is called as `ip` calls it. */
+export interface SeenRule extends Omit<Rule, "table"> {
+  readonly table: string;
+}
+
 /** The whole live state, as far as it can concern us. */
 export interface Seen {
   readonly namespaces: readonly string[];
@@ -54,7 +63,7 @@ export interface Seen {
   readonly links: readonly SeenLink[];
   readonly routes: readonly SeenRoute[];
   readonly neighbours: readonly { scope: Scope; name: string; address: string; mac: string }[];
-  readonly rules: readonly { priority: number; from?: string; to?: string; table: string }[];
+  readonly rules: readonly SeenRule[];
   readonly wireguard?: {
     readonly publicKey: string;
     readonly listenPort: number;
@@ -82,7 +91,11 @@ export interface Seen {
 }
 
 /** The read-only script whose output `parseSeen` takes: sections that start with a line `@@<name> [<scope>]`. */
-export function lookScript(sysctls: readonly Sysctl[], units: readonly string[]): string {
+export function lookScript(
+  sysctls: readonly Sysctl[],
+  units: readonly string[],
+  files: readonly string[] = [],
+): string {
   const reads = SCOPES.flatMap((scope) => {
     const keys = sysctls.filter((setting) => setting.scope === scope).map(({ key }) => key);
     if (keys.length === 0) return [];
@@ -123,9 +136,27 @@ if [ -e ${RUN_DIR}/firewall.listing ] && [ -e /run/netns/mobula ]; then
   live=$(ip netns exec mobula sh -c 'nft -s list table inet mobula && nft -s list table ip mobula' 2>/dev/null)
   [ "$live" = "$(cat ${RUN_DIR}/firewall.listing)" ] && { echo "@@firewall"; cat ${RUN_DIR}/firewall.nft; }
 fi
+echo "@@modes"; stat -L -c '%a %u:%g %n' ${files.join(" ")} 2>/dev/null
 echo "@@units"; systemctl is-active ${units.join(" ")}
 exit 0
 `;
+}
+
+/** Who may do what with a file, as `stat` tells it. */
+export interface SeenMode {
+  /** Octal permission bits. */
+  readonly mode: number;
+  /** `0:0` for root. */
+  readonly owner: string;
+}
+
+/** The files that the script was asked for and that are there, by path. */
+export function parseModes(output: string): ReadonlyMap<string, SeenMode> {
+  const lines = (splitSections(output).get("modes") ?? "").split("\n");
+  return new Map(lines.flatMap((line): [string, SeenMode][] => {
+    const [, mode, owner = "", path = ""] = /^([0-7]+) (\d+:\d+) (.+)$/.exec(line) ?? [];
+    return mode === undefined ? [] : [[path, { mode: parseInt(mode, 8), owner }]];
+  }));
 }
 
 /** Parses the script's output; `units` in the order in which the script asked for them. */
@@ -227,9 +258,22 @@ function parseRoutes(text: string, scope: Scope, family: "inet" | "inet6"): Seen
         ...(entry.gateway ? { via: String(entry.gateway) } : {}),
         ...(entry.prefsrc ? { source: String(entry.prefsrc) } : {}),
         ...(entry.metric ? { metric: Number(entry.metric) } : {}),
+        ...(family === "inet" && (entry.flags as string[] | undefined)?.includes("onlink")
+          ? { onlink: true }
+          : {}),
+        ...(family === "inet" ? routeExtras(entry.metrics) : {}),
       };
     },
   );
+}
+
+/** `metrics`: a list of maps such as `{"mtu": 1300}`. */
+function routeExtras(metrics: unknown): { extras?: string } {
+  if (!Array.isArray(metrics)) return {};
+  const words = metrics.flatMap((map) =>
+    Object.entries(map as object).map(([key, value]) => `${key} ${value}`)
+  );
+  return words.length > 0 ? { extras: words.join(" ") } : {};
 }
 
 function parseNeighbours(text: string, scope: Scope) {
@@ -241,7 +285,10 @@ function parseNeighbours(text: string, scope: Scope) {
   }));
 }
 
-function parseRules(text: string) {
+/** `ipproto` is a name only where /etc/protocols has it. */
+const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17 };
+
+function parseRules(text: string): SeenRule[] {
   const network = (address: unknown, bits: unknown) =>
     address === undefined || address === "all"
       ? undefined
@@ -254,6 +301,9 @@ function parseRules(text: string) {
       table: String(entry.table),
       ...(from ? { from } : {}),
       ...(to ? { to } : {}),
+      ...(entry.ipproto ? { protocol: PROTOCOLS[String(entry.ipproto)] ?? Number(entry.ipproto) } : {}),
+      ...(entry.sport ? { sport: Number(entry.sport) } : {}),
+      ...(entry.suppress_prefixlen === 0 ? { withoutDefault: true } : {}),
     };
   });
 }

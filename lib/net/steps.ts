@@ -11,6 +11,8 @@ import { RULE_PRIORITIES } from "./wanted.ts";
 import { switchSteps, tunnelSteps } from "./switch.ts";
 import { wireguardSteps } from "./wireguard.ts";
 
+const MAIN_TABLE = 254;
+
 /** Where the small programs of ours lie on a host. */
 export const BIN_DIR = "/opt/mobula/bin";
 
@@ -246,7 +248,9 @@ function sameKey(route: Route, live: SeenRoute): boolean {
 
 function sameRoute(route: Route, live: SeenRoute): boolean {
   return sameKey(route, live) && route.device === live.device && route.via === live.via &&
-    route.source === live.source;
+    route.source === live.source &&
+    (route.family === "inet6" ||
+      (route.onlink ?? false) === (live.onlink ?? false) && live.extras === undefined);
 }
 
 function family(route: Route): string[] {
@@ -271,7 +275,8 @@ function ruleSteps(wanted: Network, seen: Seen): Step[] {
   const ours: readonly number[] = Object.values(RULE_PRIORITIES);
   const same = (rule: Network["rules"][number], live: Seen["rules"][number]) =>
     rule.priority === live.priority && rule.from === live.from && rule.to === live.to &&
-    String(rule.table) === live.table;
+    rule.protocol === live.protocol && rule.sport === live.sport &&
+    (rule.withoutDefault ?? false) === (live.withoutDefault ?? false) && tableName(rule.table) === live.table;
   const extra = seen.rules.filter((live) =>
     ours.includes(live.priority) && !wanted.rules.some((rule) => same(rule, live))
   );
@@ -283,7 +288,7 @@ function ruleSteps(wanted: Network, seen: Seen): Step[] {
     ...wanted.rules.filter((rule) => !seen.rules.some((live) => same(rule, live))).map((rule) =>
       ip(
         "root",
-        `add rule ${rule.from ? `from ${rule.from}` : `to ${rule.to}`}`,
+        `add rule ${ruleWords(rule)}`,
         // systemd-networkd deletes rules that it did not make, except the kernel's.
         ...["rule", "add", ...ruleArgv(rule), "protocol", "kernel"],
       )
@@ -291,15 +296,29 @@ function ruleSteps(wanted: Network, seen: Seen): Step[] {
   ];
 }
 
+function tableName(table: number): string {
+  return table === MAIN_TABLE ? "main" : String(table);
+}
+
+function ruleWords({ from, to, sport, table }: Network["rules"][number]): string {
+  if (from) return `from ${from}`;
+  return to ? `to ${to}` : `for answers of UDP port ${sport} to ${tableName(table)}`;
+}
+
 /** A rule's words after `ip rule add`. */
 export function ruleArgv(
-  { priority, from, to, table }: Seen["rules"][number] | Network["rules"][number],
+  { priority, from, to, protocol, sport, table, withoutDefault }:
+    | Seen["rules"][number]
+    | Network["rules"][number],
 ): string[] {
   return [
     ...["priority", String(priority)],
     ...(from ? ["from", from] : []),
     ...(to ? ["to", to] : []),
+    ...(protocol ? ["ipproto", String(protocol)] : []),
+    ...(sport ? ["sport", String(sport)] : []),
     ...["table", String(table)],
+    ...(withoutDefault ? ["suppress_prefixlength", "0"] : []),
   ];
 }
 

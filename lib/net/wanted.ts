@@ -3,7 +3,8 @@
  */
 import { GENEVE_PORT, hostAddresses, hostMac, innerMtus, NETWORKS, WIREGUARD_PORT } from "../address.ts";
 import type { Baseline, Capabilities } from "../facts.ts";
-import type { HostConfig, PeerHost } from "../fleet.ts";
+import type { Forward, HostConfig, PeerHost } from "../fleet.ts";
+import { forwardsOf } from "../forward.ts";
 import type { KnownKeys } from "../known_keys.ts";
 import type { Namespace } from "../step.ts";
 import { renderNftables } from "../render/nftables.ts";
@@ -32,7 +33,14 @@ export interface HostInput {
 
 /** Routing table of the intrawire on the host, and the priorities of the rules that lead there. */
 const INTRAWIRE_TABLE = 10;
-export const RULE_PRIORITIES = { fromIntrawire: 10030, toIntrawire: 10031 } as const;
+export const RULE_PRIORITIES = {
+  fromIntrawire: 10030,
+  toIntrawire: 10031,
+  nearAnswer: 10032,
+  forwardedAnswer: 10033,
+} as const;
+/** Its number: hosts without /etc/protocols do not know the name. */
+const UDP = 17;
 const MAIN_TABLE = 254;
 
 /** The small network between gateway and switch in userspace mode. */
@@ -41,16 +49,17 @@ const UNDERLAY = { gateway: "169.254.200.1", bridge: "169.254.200.2", bits: 30 }
 /** The wanted network; equal input, equal value. */
 export function wantedNetwork(input: HostInput): Network {
   const { config, baseline, capabilities } = input;
+  const forwards = forwardsOf(config, baseline);
   return {
     namespaces: namespacesOf(capabilities),
     sysctls: wantedSysctls(),
     links: wantedLinks(input),
     routes: wantedRoutes(input),
     neighbours: wantedNeighbours(input),
-    rules: wantedRules(config.self),
+    rules: wantedRules(config.self, forwards),
     wireguard: wantedWireguard(config, input.knownKeys),
     switch: wantedSwitch(config, capabilities),
-    firewall: { text: renderNftables({ id: config.self, baseline, capabilities }) },
+    firewall: { text: renderNftables({ id: config.self, baseline, capabilities, forwards }) },
     units: wantedUnits(input),
   };
 }
@@ -271,10 +280,22 @@ function wantedNeighbours({ capabilities, config }: HostInput): Neighbour[] {
   return neighbours;
 }
 
-function wantedRules(id: number): Rule[] {
+/**
+ * A UDP service that is bound to all addresses leaves the choice of its answer's address to the routes: to whom it answers by the
+ * default route, it answers from the intrawire address, which the gateway has forwarded the question to.
+ */
+function wantedRules(id: number, forwards: readonly Forward[]): Rule[] {
+  const ports = new Set(
+    forwards.filter(({ protocol }) => protocol === "udp").map(({ internal }) => internal),
+  );
+  const answers = [...ports].flatMap((sport) => [
+    { priority: RULE_PRIORITIES.nearAnswer, protocol: UDP, sport, table: MAIN_TABLE, withoutDefault: true },
+    { priority: RULE_PRIORITIES.forwardedAnswer, protocol: UDP, sport, table: INTRAWIRE_TABLE },
+  ]);
   return [
     { priority: RULE_PRIORITIES.fromIntrawire, from: hostAddresses(id).intrawire, table: INTRAWIRE_TABLE },
     { priority: RULE_PRIORITIES.toIntrawire, to: NETWORKS.wire, table: INTRAWIRE_TABLE },
+    ...answers,
   ];
 }
 

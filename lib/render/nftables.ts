@@ -3,6 +3,7 @@
  */
 import { GENEVE_PORT, hostAddresses, NETWORKS, WIREGUARD_PORT } from "../address.ts";
 import type { Baseline, Capabilities } from "../facts.ts";
+import type { Forward } from "../fleet.ts";
 import { LINK } from "../net/network.ts";
 import { HEADER } from "./header.ts";
 
@@ -11,17 +12,20 @@ export interface NftablesInput {
   readonly id: number;
   readonly baseline: Baseline;
   readonly capabilities: Capabilities;
+  /** Beside SSH. */
+  readonly forwards: readonly Forward[];
 }
 
 /**
  * One transaction that replaces our two tables. Filter is `inet`; NAT is `ip` with numeric priorities, which every nftables and
  * kernel in question takes, and both NAT hooks are declared because kernels before 4.18 need both.
  */
-export function renderNftables({ id, baseline, capabilities }: NftablesInput): string {
+export function renderNftables({ id, baseline, capabilities, forwards }: NftablesInput): string {
   const host = hostAddresses(id);
   const inside = set([LINK.switch, LINK.intrawireGateway, LINK.wireguard]);
   const external = baseline.addresses.filter((address) => address.includes("."))
     .map((address) => address.replace(/\/\d+$/, ""));
+  const fromOutside = `iifname "${LINK.externalBridge}" ip daddr { ${external.join(", ")} }`;
   return `${HEADER}
 table inet mobula
 delete table inet mobula
@@ -51,10 +55,12 @@ delete table ip mobula
 table ip mobula {
   chain prerouting {
     type nat hook prerouting priority -100;
-    iifname "${LINK.externalBridge}" ip daddr { ${
-    external.join(", ")
-  } } tcp dport ${baseline.sshPort} dnat to ${host.intrawire}
-  }
+    ${fromOutside} tcp dport ${baseline.sshPort} dnat to ${host.intrawire}
+${
+    forwards.map(({ protocol, external, internal }) =>
+      `    ${fromOutside} ${protocol} dport ${external} dnat to ${host.intrawire}:${internal}\n`
+    ).join("")
+  }  }
   chain postrouting {
     type nat hook postrouting priority 100;
     oifname "${LINK.externalBridge}" ip saddr { ${NETWORKS.wire}, ${NETWORKS.access} } masquerade

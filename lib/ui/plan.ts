@@ -3,6 +3,7 @@
  */
 import { bold, cyan, dim, green, red, yellow } from "@std/fmt/colors";
 import { createTwoFilesPatch } from "diff";
+import { cutServices } from "../deploy/preflight.ts";
 import type { PushResult } from "../deploy/push.ts";
 import type { HostRun } from "../deploy/run.ts";
 import type { FileChange, HostPreview } from "../host/preview.ts";
@@ -78,12 +79,13 @@ function renderFile({ path, before, after }: FileChange): string {
 export function planJson({ push }: PushResult, exitCode: number): unknown {
   return {
     exit_code: exitCode,
-    hosts: push.hosts.map(({ host, failure, preview, notes }) => ({
+    hosts: push.hosts.map(({ host, facts, failure, preview, notes }) => ({
       hostname: host.hostname,
       id: host.id,
       address: host.address,
       error: failure?.message ?? null,
       notes,
+      unreachable_services: facts ? cutServices(host, facts) : [],
       capabilities: preview?.capabilities ?? null,
       packages: preview?.packages ?? [],
       files: preview?.files.map(({ path, before, after }) => ({

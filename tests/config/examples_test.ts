@@ -21,6 +21,10 @@ const EXPECTED: Record<string, { hosts: string[]; keepKeys?: boolean; underlayMt
       "198.51.100.4 4 gamma auto admin@198.51.100.4: sudo",
     ],
   },
+  "forward/hosts.yml": {
+    keepKeys: true,
+    hosts: ["198.51.100.2 2 alpha auto @198.51.100.2:", "198.51.100.3 3 beta auto @198.51.100.3:"],
+  },
   "groups/hosts.yml": {
     underlayMtu: 1450,
     hosts: [

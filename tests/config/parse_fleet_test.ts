@@ -19,6 +19,7 @@ const NAME = "a host name of letters, digits, hyphens and dots that does not end
 const EXTERNAL = "an IPv4 address that other hosts can reach, outside of 10.30.0.0/16 and 10.31.0.0/16";
 const KEY = "a WireGuard key (32 bytes in base64, 44 characters)";
 const ACCESS = "an address inside 10.31.0.0/16, neither its first nor its last";
+const FORWARD = "a port from 1 to 65535, or [external:]internal[/tcp or /udp] in quotes";
 const WIRE = "an address inside 10.30.128.0/17 with /32 behind it";
 
 /** An inventory with these lines below `hosts:`, one host on each. */
@@ -133,6 +134,49 @@ const REFUSED: Record<string, [Texts, ...string[]]> = {
   "a group inside of itself": [
     { hosts: `${GOOD}  children: &c {web: {children: *c}}\n` },
     "hosts.yml: all.children.web: found a group inside of itself; expected groups that end in hosts",
+  ],
+
+  "forward as one port": [
+    { hosts: withSetting("forward: 443") },
+    `${AT}.forward: found 443; expected a list of ports, such as [443, "8443:443/tcp", "53/udp"]`,
+  ],
+  "forwards that are no ports": [
+    {
+      hosts: withSetting('forward: [0, 65536, 1.5, "80:", "80/sctp", "http", ~, [80], "80 ", "1:2:3", "-1"]'),
+    },
+    ...["0", "65536", "1.5", '"80:"', '"80/sctp"', '"http"', "nothing", "a list", '"80 "', '"1:2:3"', '"-1"']
+      .map((
+        found,
+        index,
+      ) => `${AT}.forward.${index}: found ${found}; expected ${FORWARD}`),
+  ],
+  "forwards of ports that others have": [
+    {
+      hosts: withSetting(
+        'forward: [443, "443:8443", 22, "51820/udp", "51820/tcp", "53/udp", 53, "2222:22", "53:5353/udp"]',
+      ),
+    },
+    `${AT}.forward.1: found "443:8443"; expected another external port than 443/tcp, forward.0 has it`,
+    `${AT}.forward.2: found 22; expected another external port than 22/tcp, SSH has it, which is always forwarded`,
+    `${AT}.forward.3: found "51820/udp"; expected another external port than 51820/udp, the gateway's WireGuard has it`,
+    `${AT}.forward.8: found "53:5353/udp"; expected another external port than 53/udp, forward.5 has it`,
+  ],
+  "a forward of SSH's port where it is another one": [
+    { hosts: withSetting('ansible_port: 2222, forward: [22, "2222:22"]') },
+    `${AT}.forward.1: found "2222:22"; expected another external port than 2222/tcp, SSH has it, which is always forwarded`,
+  ],
+  "a wrong forward in all.vars": [
+    withVars("forward: [x]"),
+    `hosts.yml: all.vars.forward.0: found "x"; expected ${FORWARD}`,
+  ],
+  "preserve_services as a list": [
+    { hosts: withSetting("preserve_services: [80]") },
+    `${AT}.preserve_services: found a list; expected yes or no`,
+  ],
+  "mistyped forwards": [
+    { hosts: withSetting("forwards: [80], preserve_service: yes") },
+    `${AT}.forwards: unknown setting; did you mean forward?`,
+    `${AT}.preserve_service: unknown setting; did you mean preserve_services?`,
   ],
 
   "id 0": [withId("0"), `${AT}.host_id: found 0; expected ${ID}`],
@@ -455,4 +499,25 @@ Deno.test("parseFleet: 1,000 hosts with pinned keys take far less than planning 
   const start = performance.now();
   assertEquals(parse({ hosts: hostsYml(...lines) }).hosts.length, 1000);
   assert(performance.now() - start < 2000);
+});
+
+Deno.test("parseFleet: forward and preserve_services, a host's own instead of its group's and all.vars'", () => {
+  const text = `
+all:
+  vars: {forward: [80], preserve_services: yes}
+  hosts:
+    198.51.100.2: {host_id: 2, hostname: alpha}
+    198.51.100.3: {host_id: 3, hostname: beta, forward: [443, "8443:443/tcp", "53/udp", "70"], preserve_services: no}
+  children:
+    web: {hosts: {198.51.100.4: {host_id: 4, hostname: gamma}}, vars: {forward: []}}
+`;
+  const found = parse({ hosts: text }).hosts.map(({ forward = [], preserveServices = false }) => [
+    ...forward.map(({ external, internal, protocol }) => `${external}:${internal}/${protocol}`),
+    preserveServices,
+  ]);
+  assertEquals(found, [
+    ["80:80/tcp", true],
+    ["443:443/tcp", "8443:443/tcp", "53:53/udp", "70:70/tcp", false],
+    [true],
+  ]);
 });

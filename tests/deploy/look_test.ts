@@ -28,6 +28,7 @@ Deno.test("parseLook: a bare Debian 12", () => {
     routes: ["default", "198.51.100.0/24"],
     clock: 1795353921,
     wireguardPortUser: "",
+    services: [],
   });
 });
 

@@ -154,3 +154,61 @@ Deno.test("preflight: without modules and without a userspace program that could
   const withTun = { ...container, lacks: { ...container.lacks!, tun: true } };
   assertEquals(judge(withTun, { address: "198.51.100.4" }), []);
 });
+
+const SERVICES: HostFacts["services"] = [
+  { protocol: "tcp", port: 22, program: "sshd", reach: "all" },
+  { protocol: "tcp", port: 80, program: "nginx", reach: "all" },
+  { protocol: "udp", port: 53, program: "named", reach: "all" },
+];
+
+function judgeServices(
+  services: HostFacts["services"],
+  changes: Parameters<typeof hostOf>[1] = {},
+): string[] {
+  const facts = { ...captured("debian12"), services };
+  const found = preflight(fleetOf([hostOf(2, changes)]), new Map([[2, facts]]), {
+    reinstall: false,
+    now: NOW,
+  });
+  return found.map(({ severity, message }) => `${severity}: ${message}`);
+}
+
+Deno.test("preflight: what nobody outside would reach any more is named, with the line that keeps it", () => {
+  only(
+    judgeServices(SERVICES),
+    /^warning: nobody outside will reach nginx on 80\/tcp, named on 53\/udp; to keep it write "forward: \[80, "53\/udp"\]" or/,
+  );
+  only(
+    judgeServices(SERVICES, { forward: [{ external: 8080, internal: 80, protocol: "tcp" }] }),
+    /reach named on 53\/udp; .* write "forward: \["8080:80", "53\/udp"\]"/,
+  );
+  assertEquals(judgeServices(SERVICES, { preserveServices: true }), []);
+  assertEquals(judge({ ...captured("debian12_installed"), services: SERVICES }), []);
+});
+
+Deno.test("preflight: services that a forward does not help are told, too", () => {
+  const [web, name] = [SERVICES[1]!, SERVICES[2]!];
+  const preserve = { preserveServices: true };
+  only(
+    judgeServices([{ ...web, reach: "address" }], preserve),
+    /nginx on 80\/tcp listens on the external address alone/,
+  );
+  only(
+    judgeServices([{ ...name, reach: "ipv6" }], preserve),
+    /named on 53\/udp, which listens on IPv6 alone/,
+  );
+});
+
+Deno.test("preflight: a forward of the port by which SSH really arrives is refused", () => {
+  const forward = [{ external: 22, internal: 8022, protocol: "tcp" }] as const;
+  only(judgeServices([], { forward }), /^error: Cannot forward 22\/tcp: SSH arrives there/);
+});
+
+Deno.test("preflight: preserve_services on a host whose baseline does not know what was there", () => {
+  const facts = { ...captured("debian12_installed"), servicesUnrecorded: true };
+  const found = preflight(fleetOf([hostOf(2, { preserveServices: true })]), new Map([[2, facts]]), {
+    reinstall: false,
+    now: NOW,
+  });
+  only(found.map(({ message }) => message), /preserve_services keeps nothing/);
+});

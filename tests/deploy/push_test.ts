@@ -114,6 +114,7 @@ pushTest("push: all phases in their order, and nothing sent the second time", as
         "connect",
         "look",
         "preflight",
+        "lock",
         "copy",
         "prepare",
         "stage",

@@ -1,6 +1,6 @@
 /** Files, then steps; services are told of changed files, as long as they owe it, and only while they run. */
 import { assert, assertEquals } from "@std/assert";
-import { planHost, planTitles, type SeenHost } from "../../lib/host/plan.ts";
+import { modesOf, planHost, planTitles, type SeenHost } from "../../lib/host/plan.ts";
 import { wantedNetwork } from "../../lib/net/wanted.ts";
 import { renderFiles } from "../../lib/render/files.ts";
 import { blankSeen, fleetOf, inputFor, seenOf } from "../net/fixtures.ts";
@@ -13,6 +13,7 @@ function finished(of = input): SeenHost {
   return {
     network: seenOf(wantedNetwork(of)),
     files: new Map(renderFiles(of).map(({ path, content }) => [path, content])),
+    modes: new Map(modesOf(of).map(({ path, mode }) => [path, { mode, owner: "0:0" }])),
     pending: new Set(),
     enabled: true,
   };
@@ -31,7 +32,13 @@ Deno.test("planHost: nothing to do on a finished host", () => {
 });
 
 Deno.test("planHost: everything on a blank host, the network between the units and the managers", () => {
-  const seen = { network: blankSeen(input), files: new Map(), pending: new Set<never>(), enabled: false };
+  const seen = {
+    network: blankSeen(input),
+    files: new Map(),
+    modes: new Map(),
+    pending: new Set<never>(),
+    enabled: false,
+  };
   const plan = planHost(input, seen);
   assertEquals(plan.files, renderFiles(input));
   assertEquals(plan.before.map(({ title }) => title), [
@@ -98,9 +105,44 @@ Deno.test("planHost: a card that has lost its MTU at a boot gets it again", () =
   const seen = {
     network: { ...blank, links: blank.links.map((link) => ({ ...link, mtu: 1500 })) },
     files: new Map(),
+    modes: new Map(),
     pending: new Set<never>(),
     enabled: false,
   };
   const nic = planHost(jumbo, seen).network.find(({ title }) => title.startsWith("set enp1s0"));
   assertEquals(nic?.argv, ["ip", "link", "set", "enp1s0", "mtu", "9000", "master", "mo-ext-gw", "up"]);
+});
+
+Deno.test("planHost: modes and owners that somebody has changed, also of the key and the executable", () => {
+  const seen = finished();
+  const key = [...seen.modes.keys()].find((path) => path.endsWith(".key"))!;
+  const modes = new Map([
+    ...seen.modes,
+    [key, { mode: 0o644, owner: "0:0" }] as const,
+    ["/opt/mobula/bin/mobula", { mode: 0o4755, owner: "0:0" }] as const,
+    ["/opt/mobula/etc/hosts", { mode: 0o600, owner: "1000:1000" }] as const,
+  ]);
+  const plan = planHost(input, { ...seen, modes });
+  assertEquals(planTitles(plan).sort(), [
+    "give /opt/mobula/etc/hosts back to root",
+    `set mode of ${key} from 644 to 600`,
+    "set mode of /opt/mobula/bin/mobula from 4755 to 755",
+    "set mode of /opt/mobula/etc/hosts from 600 to 644",
+  ]);
+  assert(plan.before.some(({ argv }) => argv.join(" ") === `chmod 600 ${key}`));
+});
+
+Deno.test("planHost: a file that is written anew needs no step for its mode", () => {
+  const seen = without("/opt/mobula/bin/run-heal");
+  const modes = new Map([
+    ...seen.modes,
+    ["/opt/mobula/bin/run-heal", { mode: 0o600, owner: "0:0" }] as const,
+  ]);
+  assertEquals(planTitles(planHost(input, { ...seen, modes })), ["write /opt/mobula/bin/run-heal"]);
+});
+
+Deno.test("modesOf: a word in place of a key is no path", () => {
+  const hosts = input.config.hosts.map((host) => ({ ...host, publicKey: "(new key; of alpha)" }));
+  const paths = modesOf({ ...input, config: { ...input.config, hosts } }).map(({ path }) => path);
+  assertEquals(paths.filter((path) => !/^[\w./-]+$/.test(path)), []);
 });

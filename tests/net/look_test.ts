@@ -2,10 +2,11 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { HostError } from "../../lib/errors.ts";
 import { LINK, type Network } from "../../lib/net/network.ts";
-import { lookScript, parseSeen, type Seen, type SeenLink } from "../../lib/net/seen.ts";
+import { lookScript, parseModes, parseSeen, type Seen, type SeenLink } from "../../lib/net/seen.ts";
 import { movesNic, networkSteps } from "../../lib/net/steps.ts";
 import { type HostInput, wantedNetwork } from "../../lib/net/wanted.ts";
 import type { Step } from "../../lib/step.ts";
+import { fleetOf, inputFor, seenOf } from "./fixtures.ts";
 
 const CAPTURED = new URL("captured/", import.meta.url).pathname;
 
@@ -62,6 +63,7 @@ for (const name of ["debian12", "debian13"]) {
         device: LINK.intrawire,
         via: `10.31.0.${id}`,
         source: `10.30.0.${id}`,
+        onlink: true,
         protocol: "boot",
       },
     );
@@ -431,4 +433,60 @@ Deno.test("networkSteps: a card whose address was changed is found by its perman
 
 Deno.test("movesNic: only as long as the card is in the root namespace", () => {
   assertEquals(movesNic(wanted, withLink("host0", { scope: "root" })), true);
+});
+
+Deno.test("networkSteps: rules for the answers of forwarded UDP services, seen as ip prints them, and gone with the forward", () => {
+  const forward = [{ external: 5300, internal: 53, protocol: "udp" }] as const;
+  const fleet = fleetOf([2, 3]);
+  const hosts = fleet.hosts.map((host) => host.id === 2 ? { ...host, forward } : host);
+  const withForward = wantedNetwork(inputFor({ ...fleet, hosts }, 2, "kernel"));
+  const none = wantedNetwork(inputFor(fleet, 2, "kernel"));
+  const rules = `@@rules
+[{"priority":10030,"src":"10.30.0.2","table":"10"},{"priority":10031,"src":"all","dst":"10.30.0.0","dstlen":16,"table":"10"},
+{"priority":10032,"src":"all","ipproto":"udp","sport":53,"table":"main","suppress_prefixlen":0},
+{"priority":10033,"src":"all","ipproto":"17","sport":53,"table":"10"}]
+`;
+  const live = { ...seenOf(none), firewall: withForward.firewall.text, rules: parseSeen(rules, []).rules };
+  assertEquals(networkSteps(withForward, live), []);
+  const words = (steps: readonly Step[]) =>
+    steps.map(({ argv }) => argv.join(" ")).filter((line) => /rule/.test(line));
+  const near = "priority 10032 ipproto 17 sport 53 table main suppress_prefixlength 0";
+  const far = "priority 10033 ipproto 17 sport 53 table 10";
+  assertEquals(words(networkSteps(none, live)), [`ip rule del ${near}`, `ip rule del ${far}`]);
+  assertEquals(words(networkSteps(withForward, seenOf(none))), [
+    `ip rule add ${near.replace("main", "254")} protocol kernel`,
+    `ip rule add ${far} protocol kernel`,
+  ]);
+});
+
+Deno.test("parseModes: octal mode and owner by path", () => {
+  const said = "@@modes\n644 0:0 /etc/a\n4755 1000:5 /opt/b\nstat: cannot stat\n@@units\nactive\n";
+  assertEquals([...parseModes(said)], [
+    ["/etc/a", { mode: 0o644, owner: "0:0" }],
+    ["/opt/b", { mode: 0o4755, owner: "1000:5" }],
+  ]);
+});
+
+Deno.test("networkSteps: a route that lost its onlink, or was given an MTU of its own, is set again", () => {
+  const change = (pattern: RegExp, more: object) =>
+    networkSteps(wanted, {
+      ...seen,
+      routes: seen.routes.map((route) =>
+        pattern.test(`${route.scope} ${route.destination}`) && route.family === "inet"
+          ? { ...route, ...more }
+          : route
+      ),
+    }).map(({ title }) => title);
+  assertEquals(change(/^root default/, { onlink: undefined }).filter((title) => /mo-dir-hs/.test(title)), [
+    "set route default to mo-dir-hs",
+  ]);
+  assertEquals(change(/^mobula 10.30.0.0/, { extras: "mtu 1300" }), [
+    "set route 10.30.0.0/17 to mo-wg-gw in mobula",
+  ]);
+  const said =
+    '@@routes mobula\n[{"dst":"10.30.0.0/17","dev":"mo-wg-gw","flags":["onlink"],"metrics":[{"mtu":1300}]}]\n';
+  assertEquals(parseSeen(said, []).routes.map(({ onlink, extras }) => [onlink, extras]), [[
+    true,
+    "mtu 1300",
+  ]]);
 });
