@@ -299,7 +299,8 @@ async function runProcess(args: string[], { stdin, onLine, signal }: ExecOptions
       process.status,
       onLine ? pumpLines(process.stdout, onLine).then(() => "") : new Response(process.stdout).text(),
       new Response(process.stderr).text(),
-      stdin === undefined ? undefined : feed(process.stdin, stdin),
+      // A stream that stays open must not outlive the command.
+      stdin === undefined ? undefined : Promise.race([feed(process.stdin, stdin), process.status]),
     ]);
     return { code, stdout, stderr };
   } finally {
