@@ -113,11 +113,14 @@ function isReach({ kind }: Pick<CheckResult, "kind">): boolean {
 }
 
 function unreachableHosts(one: Case): void {
-  for (const { hostname, error } of one.hosts) {
+  for (const { hostname, error, results } of one.hosts) {
     if (error === undefined) continue;
+    const connected = results.some(({ kind, ok }) => kind === "ssh" && ok);
     const pings = one.hosts.filter((other) => other.hostname !== hostname)
       .flatMap(({ results }) => results.filter((result) => result.to === hostname && isPing(result)));
-    const inside = pings.some(({ ok }) => ok)
+    const inside = connected
+      ? ""
+      : pings.some(({ ok }) => ok)
       ? "; other hosts reach it inside, so the way to its SSH server is broken, not the host"
       : pings.length > 0
       ? "; no other host reaches it either: it is down, or cut off"

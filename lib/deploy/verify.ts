@@ -97,6 +97,7 @@ async function guarded(asked: Asked, work: () => Promise<void>): Promise<void> {
     await work();
   } catch (error) {
     asked.error = error instanceof Error ? error.message : String(error);
+    if (asked.capabilities === undefined) asked.results = [];
   }
 }
 

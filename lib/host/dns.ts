@@ -38,17 +38,21 @@ export function query(name: string, server: string, patience: number): Promise<D
     questions: [{ type: "A", name }],
   });
   const socket = createSocket("udp4");
+  const timers: ReturnType<typeof setTimeout>[] = [];
   return new Promise<DnsAnswer | undefined>((resolve) => {
     const ask = () => socket.send(question, 53, server, () => {});
-    const timers = [setInterval(ask, RETRY), setTimeout(() => resolve(undefined), patience)];
+    timers.push(setInterval(ask, RETRY), setTimeout(() => resolve(undefined), patience));
     socket.on("error", () => resolve(undefined));
     socket.on("message", (packet) => {
       const answer = readAnswer(packet, id);
       if (answer !== undefined) resolve(answer);
     });
     ask();
-    socket.once("close", () => timers.forEach(clearInterval));
-  }).finally(() => socket.close());
+  }).finally(() => {
+    // Before the socket is closed: a late timer must not find it so.
+    timers.forEach(clearInterval);
+    socket.close();
+  });
 }
 
 /** Undefined for a packet that is no answer to the question. */
