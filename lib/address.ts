@@ -12,6 +12,9 @@ export const WIREGUARD_PORT = 51820;
 /** UDP port of the geneve tunnels; not the assigned 6081, so that other users of geneve never meet ours. */
 export const GENEVE_PORT = 6254;
 
+/** TCP port on which hosts and gateways listen to each other while a verification goes on, and only then. */
+export const VERIFY_PORT = 6255;
+
 /** The three networks and the block of the tunnel endpoints, in CIDR notation. */
 export const NETWORKS = {
   access: "10.31.0.0/16",

@@ -170,16 +170,25 @@ function addKeys(program: Command, done: Done): void {
 
 function addVerify(program: Command, signal: () => AbortSignal, done: Done): void {
   program.command("verify")
-    .description("let every host reach every other one and resolve all names")
+    .description("judge the network: let every host reach every other one, and say what is broken")
     .argument("[hosts.yml]", "the list of hosts", DEFAULT_HOSTS)
     .option("--wait <seconds>", "ask again for what does not answer, so long", seconds, 10)
+    .option("--quick", "pings, names and keys alone", false)
+    .option("--junit <file>", "write the results as JUnit's XML too")
     .addOption(limitOption())
     .addOption(parallelOption())
     .addOption(sshConfigOption())
     .addOption(acceptOption())
     .addOption(verboseOption())
     .addOption(jsonOption())
-    .addHelpText("after", examples(["mobula verify", "mobula verify --wait 60 --json fleet/hosts.yml"]))
+    .addHelpText(
+      "after",
+      examples([
+        "mobula verify",
+        "mobula verify --wait 60 --json fleet/hosts.yml",
+        "mobula verify --junit results.xml",
+      ]),
+    )
     .action(async (hostsPath, options) => {
       const { verifyCommand } = await import("./verify.ts");
       done(await verifyCommand({ hostsPath, signal: signal(), ...options }));
@@ -251,10 +260,10 @@ function addInternal(program: Command, done: Done): void {
     .description("do one thing a deployer asks for; the request comes as JSON on standard input")
     .argument("<verb>")
     .action(async (verb) => {
-      const { serveHostVerb } = await import("../host/serve.ts");
+      const { readRequest, serveHostVerb } = await import("../host/serve.ts");
       const { writeLine } = await import("../ui/terminal.ts");
-      const stdin = await new Response(Deno.stdin.readable).text();
-      done(await serveHostVerb(verb, stdin, writeLine));
+      const { text, ended } = await readRequest(verb, Deno.stdin.readable);
+      done(await serveHostVerb(verb, text, writeLine, ended));
     });
 }
 

@@ -17,6 +17,7 @@ export interface HostVerbs {
   activate: [protocol.ActivateRequest, protocol.ActivateResult];
   status: [protocol.StatusRequest, protocol.StatusResult];
   probe: [protocol.ProbeRequest, protocol.ProbeResult];
+  listen: [protocol.ListenRequest, protocol.ListenResult];
   confirm: [protocol.ConfirmRequest, protocol.ConfirmResult];
   extend: [protocol.ExtendRequest, protocol.ExtendResult];
   announce: [protocol.AnnounceRequest, protocol.AnnounceResult];
@@ -30,6 +31,26 @@ export interface HostVerbs {
 const capabilities = z.object({
   wireguard: z.enum(["kernel", "userspace"]),
   datapath: z.enum(["system", "netdev"]),
+});
+
+const mtus = z.object({ wireguard: z.number(), access: z.number() });
+
+const wireguard = z.object({
+  publicKey: z.string(),
+  peers: z.array(z.object({
+    publicKey: z.string(),
+    endpoint: z.string().optional(),
+    allowedIps: z.array(z.string()),
+    handshake: z.number(),
+    received: z.number(),
+    sent: z.number(),
+  })),
+});
+
+const tree = z.object({
+  root: z.string(),
+  bridge: z.string(),
+  ports: z.array(z.object({ name: z.string(), role: z.string(), state: z.string() })),
 });
 
 const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } = {
@@ -57,7 +78,18 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
     names: z.array(z.string().nullable()),
     capabilities,
     clock: z.number(),
+    started: z.number().optional(),
+    mtus: mtus.optional(),
+    oversize: z.array(z.enum(["refused", "reported", "answered", "lost"])).optional(),
+    dials: z.array(z.union([z.object({ milliseconds: z.number() }), z.object({ error: z.string() })]))
+      .optional(),
+    world: z.array(z.string()).optional(),
+    passes: z.array(z.number().nullable()).optional(),
+    wireguard: wireguard.optional(),
+    tree: tree.optional(),
+    paths: z.array(z.object({ name: z.string(), up: z.boolean() })).optional(),
   }),
+  listen: z.object({ served: z.number() }),
   confirm: z.object({ generation: z.number() }),
   extend: z.object({ armed: z.boolean() }),
   announce: z.object({ following: z.boolean() }),
@@ -80,7 +112,8 @@ const DEADLINES: { readonly [V in keyof HostVerbs]: number } = {
   stage: 2 * 60_000,
   activate: 5 * 60_000,
   status: 60_000,
-  probe: 2 * 60_000,
+  probe: 5 * 60_000,
+  listen: 60 * 60_000,
   confirm: 60_000,
   extend: 30_000,
   announce: 2 * 60_000,
@@ -98,7 +131,7 @@ export interface Executor {
 
 /**
  * Runs one verb on the host. A HostError says what the host found wrong, a TransportError that the connection died before
- * the host's answer was there.
+ * the host's answer was there. Standard input stays open until `hold` is settled, where it is given.
  */
 export async function callHost<V extends keyof HostVerbs>(
   ssh: Executor,
@@ -106,12 +139,13 @@ export async function callHost<V extends keyof HostVerbs>(
   request: HostVerbs[V][0],
   onStep: (title: string) => void = () => {},
   milliseconds = DEADLINES[verb],
+  hold?: Promise<unknown>,
 ): Promise<HostVerbs[V][1]> {
   const answer = new Answer(onStep);
   const deadline = new AbortController();
   const timer = setTimeout(() => deadline.abort(), milliseconds);
   const { code, stderr } = await ssh.exec([HOST_EXECUTABLE, "host", verb], {
-    stdin: `${JSON.stringify(request)}\n`,
+    stdin: hold ? heldInput(`${JSON.stringify(request)}\n`, hold) : `${JSON.stringify(request)}\n`,
     onLine: (line) => answer.take(line),
     signal: deadline.signal,
   }).catch((error) => {
@@ -129,6 +163,23 @@ export async function callHost<V extends keyof HostVerbs>(
     ? `an answer of another shape (${z.prettifyError(result.error!)})`
     : `no answer, exit code ${code}`;
   throw new HostError(`Cannot ${verb} host: ${found}${said ? `:\n  ${said}` : ""}`);
+}
+
+/** A text, and then nothing until `hold` is settled. */
+function heldInput(text: string, hold: Promise<unknown>): ReadableStream<Uint8Array> {
+  return new ReadableStream({
+    start(controller) {
+      controller.enqueue(new TextEncoder().encode(text));
+      const close = () => {
+        try {
+          controller.close();
+        } catch {
+          // The command has ended first.
+        }
+      };
+      hold.then(close, close);
+    },
+  });
 }
 
 /** Collects the JSON lines of one answer. */

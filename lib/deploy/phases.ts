@@ -17,7 +17,7 @@ import { closedServices, preflight } from "./preflight.ts";
 import { LOCK } from "./push_lock.ts";
 import { ANNOUNCE, FORGET, keepKeysUnlessAll, TAKE_KEYS } from "./rotate.ts";
 import { alive, type HostRun, type PushRun } from "./run.ts";
-import { isFine, verify } from "./verify.ts";
+import { isFine, isPing, verify } from "./verify.ts";
 
 /** One phase: `before` and `after` once, `host` for every host that is still in, in parallel; then a barrier. */
 export interface Phase {
@@ -339,7 +339,7 @@ async function verifyAll(push: PushRun): Promise<void> {
   for (const host of push.verification.hosts.filter((host) => !isFine(host))) {
     const missing = host.results.filter(({ ok }) => !ok).length;
     push.progress.note(
-      host.error ?? `${missing} of ${host.results.length} checks got no answer`,
+      host.error ?? `${missing} of ${host.results.length} checks failed`,
       host.hostname,
     );
   }
@@ -391,13 +391,13 @@ function whyUnconfirmed({ host }: HostRun, push: PushRun): string | undefined {
   const own = push.verification?.hosts.find(({ id }) => id === host.id);
   if (!own) return undefined;
   if (own.error !== undefined) return own.error;
-  const pings = own.results.filter(({ kind }) => kind !== "name");
+  const pings = own.results.filter(isPing);
   const gateway = pings.filter(({ to }) => to === host.hostname);
   if (gateway.some(({ ok }) => !ok)) return "its own gateway does not answer";
   const others = pings.filter(({ to }) => to !== host.hostname);
   const somebodyElse = push.verification!.hosts.some((other) =>
     other.id !== host.id &&
-    other.results.some(({ to, kind, ok }) => ok && kind !== "name" && to !== other.hostname)
+    other.results.some((result) => result.ok && isPing(result) && result.to !== other.hostname)
   );
   return somebodyElse && others.length > 0 && others.every(({ ok }) => !ok)
     ? "it reaches none of the other hosts, which reach each other"

@@ -1,53 +1,30 @@
 /**
- * Does every host reach every other one? Builds the questions for the hosts, judges the answers. Effects: only through the
- * connections it is given.
+ * Does every host reach every other one, and does everything else hold? Asks the hosts, at the same time, and puts their answers
+ * together. Effects: only through the connections it is given.
  */
-import { hostAddresses } from "../address.ts";
-import type { Capabilities } from "../facts.ts";
+import { HostError } from "../errors.ts";
 import type { ExtraHost, Host } from "../fleet.ts";
-import type { NameTarget, PingTarget, ProbeRequest, ProbeResult } from "../host/protocol.ts";
+import { LISTENING, type ProbeRequest, type ProbeResult } from "../host/protocol.ts";
+import {
+  type Check,
+  type CheckResult,
+  checksFor,
+  type Depth,
+  type Evidence,
+  type HostVerification,
+  isFine,
+  isPing,
+  judge,
+  probeRequest,
+  type Verification,
+} from "./checks.ts";
+import { narrow, readClock } from "./clocks.ts";
+import { deployerClock, withEvidence } from "./evidence.ts";
 import { callHost, type Executor } from "./host_call.ts";
 import { inParallel, type Patience, pause } from "./parallel.ts";
 
-/** What a target is of its host; `name` is a question to the own gateway's resolver. */
-export type Kind = "access" | "gateway" | "intrawire" | "name";
-
-/** One question to one host. */
-export interface Check {
-  readonly kind: Kind;
-  /** Host name of the target, or the name to be resolved. */
-  readonly to: string;
-  /** The address to be pinged, or expected for the name. */
-  readonly address: string;
-  readonly from: PingTarget["from"];
-}
-
-/** One question with its answer. */
-export interface CheckResult extends Check {
-  readonly ok: boolean;
-  /** Milliseconds there and back. */
-  readonly roundTrip?: number;
-  /** For names: what was found instead. */
-  readonly found?: string;
-}
-
-/** Everything one host answered, or why it did not. */
-export interface HostVerification {
-  readonly hostname: string;
-  readonly id: number;
-  readonly capabilities?: Capabilities;
-  readonly results: readonly CheckResult[];
-  /** The host itself could not be asked. */
-  readonly error?: string;
-}
-
-/** The answers of all hosts, in the order of the targets. */
-export interface Verification {
-  readonly ok: boolean;
-  /** Host names that were targets: the columns of the matrix. */
-  readonly targets: readonly string[];
-  readonly hosts: readonly HostVerification[];
-}
+export { checksFor, isFine, isPing, judge, probeRequest } from "./checks.ts";
+export type { Check, CheckResult, HostVerification, Kind, Verification } from "./checks.ts";
 
 /** A host that can be asked. */
 export interface Prober {
@@ -61,102 +38,171 @@ export interface VerifyOptions extends Patience {
   readonly targets: readonly Host[];
   readonly extraHosts: readonly ExtraHost[];
   readonly parallel: number;
+  /** `quick` unless told. */
+  readonly depth?: Depth;
+  /** Public keys by external address that the hosts must have; compared with each other only unless given. */
+  readonly pubkeys?: ReadonlyMap<string, string>;
   readonly onProgress?: (hostname: string, text: string) => void;
 }
 
-/** All questions for one host: every other host's addresses, its own gateway, and every name. */
-export function checksFor(
-  self: Host,
-  targets: readonly Host[],
-  extraHosts: readonly ExtraHost[],
-): readonly Check[] {
-  // A host whose `veth_fac0` was left blank has no address to ask from: its gateway asks in its place.
-  const from = self.access === "auto" ? "host" : "gateway";
-  const pings = targets.flatMap((target): Check[] => {
-    const { access, gateway, intrawire } = hostAddresses(target.id);
-    const to = target.hostname;
-    const own = target.id === self.id;
-    return [
-      ...target.access === "auto" && !own ? [{ kind: "access", to, address: access, from } as const] : [],
-      { kind: "gateway", to, address: gateway, from },
-      ...own ? [] : [{ kind: "intrawire", to, address: intrawire, from: "host" } as const],
-    ];
-  });
-  const names = [
-    ...targets.map(({ hostname, id }) => ({ to: hostname, address: hostAddresses(id).access })),
-    ...extraHosts.map(({ hostname, address }) => ({ to: hostname, address })),
-  ].map((name): Check => ({ kind: "name", from: "gateway", ...name }));
-  return [...pings, ...names];
+/** What is known of one host while its questions go on. */
+interface Asked {
+  readonly prober: Prober;
+  results: CheckResult[];
+  evidence: Evidence;
+  capabilities?: HostVerification["capabilities"];
+  error?: string;
 }
 
-/** Asks all hosts, and asks again for what failed until everything answers or the deadline has passed. */
+/** Asks all hosts, and asks again for what failed until everything is as it should be or the deadline has passed. */
 export async function verify(probers: readonly Prober[], options: VerifyOptions): Promise<Verification> {
-  const hosts = new Map<number, HostVerification>();
-  await inParallel(probers, options.parallel, async (prober) => {
-    hosts.set(prober.host.id, await verifyHost(prober, options));
+  const depth = options.depth ?? "quick";
+  const asked = probers.map((prober): Asked => {
+    const checks = checksFor(prober.host, options.targets, options.extraHosts, depth);
+    return { prober, results: checks.map((check) => ({ ...check, ok: false })), evidence: {} };
   });
-  const answered = probers.map(({ host }) => hosts.get(host.id)!);
+  const listeners = depth === "full" ? await openListeners(asked, options) : undefined;
+  try {
+    await inParallel(asked, options.parallel, (one) => guarded(one, () => askUntilDone(one, options)));
+    await inParallel(asked, options.parallel, (one) => guarded(one, () => measure(one, options)));
+    if (depth === "full") await awaitTree(asked, options);
+  } finally {
+    await listeners?.close();
+  }
+  return conclude(asked, options);
+}
+
+function conclude(asked: readonly Asked[], options: VerifyOptions): Verification {
+  const answered = asked.map(({ prober, results, evidence, capabilities, error }): HostVerification => ({
+    hostname: prober.host.hostname,
+    id: prober.host.id,
+    results,
+    evidence,
+    ...(capabilities ? { capabilities } : {}),
+    ...(error === undefined ? {} : { error }),
+  }));
+  const hosts = withEvidence(answered, { ...options, depth: options.depth ?? "quick" });
+  const deployer = options.depth === "full" ? deployerClock(answered) : undefined;
   return {
-    ok: answered.every(isFine),
+    ok: hosts.every(isFine) && deployer === undefined,
     targets: options.targets.map(({ hostname }) => hostname),
-    hosts: answered,
+    hosts,
   };
 }
 
-/** Whether a host was asked and everything it was asked for answered. */
-export function isFine({ error, results }: HostVerification): boolean {
-  return error === undefined && results.every(({ ok }) => ok);
-}
-
-async function verifyHost({ host, ssh }: Prober, options: VerifyOptions): Promise<HostVerification> {
-  const { hostname, id } = host;
-  const checks = checksFor(host, options.targets, options.extraHosts);
-  let results: CheckResult[] = checks.map((check) => ({ ...check, ok: false }));
-  let capabilities: Capabilities | undefined;
+/** A host that cannot be asked any more keeps the answers it has given. */
+async function guarded(asked: Asked, work: () => Promise<void>): Promise<void> {
+  if (asked.error !== undefined) return;
   try {
-    while (true) {
-      const open = results.filter(({ ok }) => !ok);
-      options.onProgress?.(hostname, `ask for ${open.length} of ${checks.length} addresses and names`);
-      const answer = await callHost(ssh, "probe", probeRequest(open));
-      capabilities = answer.capabilities;
-      const judged = judge(open, answer).values();
-      results = results.map((result) => result.ok ? result : judged.next().value!);
-      const rest = options.rest ?? 500;
-      const done = results.every(({ ok }) => ok) || Date.now() + rest > options.deadline ||
-        options.signal?.aborted;
-      if (done) return { hostname, id, capabilities, results };
-      await pause(rest);
-    }
+    await work();
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    return { hostname, id, ...(capabilities ? { capabilities } : {}), results, error: message };
+    asked.error = error instanceof Error ? error.message : String(error);
+    if (asked.capabilities === undefined) asked.results = [];
   }
 }
 
-/** Questions → the request of the protocol. */
-export function probeRequest(checks: readonly Check[]): ProbeRequest {
-  return {
-    pings: checks.filter(({ kind }) => kind !== "name").map(({ address, from }): PingTarget => ({
-      address,
-      from,
-    })),
-    names: checks.filter(({ kind }) => kind === "name").map(({ to, address }): NameTarget => ({
-      name: to,
-      address,
-    })),
-  };
+async function askUntilDone(asked: Asked, options: VerifyOptions): Promise<void> {
+  const rest = options.rest ?? 500;
+  while (true) {
+    const open = asked.results.filter(({ ok }) => !ok);
+    options.onProgress?.(
+      asked.prober.host.hostname,
+      `ask for ${open.length} of ${asked.results.length} answers`,
+    );
+    takeAnswers(asked, open, await ask(asked, probeRequest(open)));
+    const done = asked.results.every(({ ok }) => ok);
+    if (done || Date.now() + rest > options.deadline || options.signal?.aborted) return;
+    await pause(rest);
+  }
 }
 
-/** Puts the answers, which come in the request's order, beside their questions. */
-export function judge(checks: readonly Check[], { pings, names }: ProbeResult): readonly CheckResult[] {
-  const [nextPing, nextName] = [pings.values(), names.values()];
-  return checks.map(({ kind, to, address, from }): CheckResult => {
-    const check = { kind, to, address, from };
-    if (kind === "name") {
-      const found = nextName.next().value ?? undefined;
-      return { ...check, ok: found === address, ...(found ? { found } : {}) };
-    }
-    const roundTrip = nextPing.next().value ?? undefined;
-    return { ...check, ok: roundTrip !== undefined, ...(roundTrip === undefined ? {} : { roundTrip }) };
+/** What does not answer at its full size may do so at a smaller one, which tells where to look. */
+async function measure(asked: Asked, { signal, onProgress }: VerifyOptions): Promise<void> {
+  const open = asked.results.filter((result) => !result.ok && isPing(result));
+  if (open.length === 0 || signal?.aborted) return;
+  onProgress?.(asked.prober.host.hostname, `measure ${open.length} paths`);
+  takeAnswers(asked, open, await ask(asked, { ...probeRequest(open), measure: true }));
+}
+
+/** The tree takes some seconds to settle after a change. */
+async function awaitTree(asked: readonly Asked[], options: VerifyOptions): Promise<void> {
+  const { signal, deadline, rest = 500 } = options;
+  const settled = () =>
+    conclude(asked, options).hosts.every(({ results }) =>
+      results.every(({ kind, ok }) => kind !== "tree" || ok)
+    );
+  while (!settled() && Date.now() + rest < deadline && !signal?.aborted) {
+    await pause(rest);
+    await inParallel(
+      asked,
+      options.parallel,
+      (one) => guarded(one, async () => void await ask(one, { pings: [], names: [] })),
+    );
+  }
+}
+
+async function ask(asked: Asked, request: ProbeRequest): Promise<ProbeResult> {
+  const sent = Date.now();
+  const answer = await callHost(asked.prober.ssh, "probe", request);
+  const received = Date.now();
+  const { mtus, wireguard, tree, paths, started, clock: finished, capabilities } = answer;
+  const before = asked.evidence;
+  asked.capabilities = capabilities;
+  asked.evidence = {
+    ...before,
+    ...(mtus ? { mtus } : {}),
+    ...(wireguard ? { wireguard, wireguardBefore: before.wireguardBefore ?? wireguard } : {}),
+    ...(tree ? { tree } : {}),
+    ...(paths ? { paths } : {}),
+    ...(started === undefined
+      ? {}
+      : { clock: narrow(before.clock, readClock({ sent, received }, { started, finished })) }),
+  };
+  return answer;
+}
+
+function takeAnswers(asked: Asked, open: readonly Check[], answer: ProbeResult): void {
+  const judged = new Map(judge(open, answer).map((result) => [keyOf(result), result]));
+  asked.results = asked.results.map((result) => judged.get(keyOf(result)) ?? result);
+}
+
+function keyOf({ kind, to, address }: Check): string {
+  return `${kind} ${to} ${address}`;
+}
+
+/** Milliseconds until a listener has to be up, and seconds beyond the deadline after which it ends by itself. */
+const LISTEN_PATIENCE = 20_000;
+const LISTEN_GRACE = 300;
+
+interface Listeners {
+  readonly close: () => Promise<void>;
+}
+
+/** All listeners are up before anybody asks; they end with the connection, whatever becomes of this process. */
+async function openListeners(asked: readonly Asked[], options: VerifyOptions): Promise<Listeners> {
+  const release = Promise.withResolvers<void>();
+  const ended: Promise<unknown>[] = [];
+  const seconds = Math.ceil(Math.max(0, options.deadline - Date.now()) / 1000) + LISTEN_GRACE;
+  await inParallel(asked, options.parallel, async (one) => {
+    const { host, ssh } = one.prober;
+    options.onProgress?.(host.hostname, "listen");
+    const up = Promise.withResolvers<void>();
+    const timer = setTimeout(
+      () => up.reject(new HostError(`no listener within ${LISTEN_PATIENCE / 1000} s`)),
+      LISTEN_PATIENCE,
+    );
+    const heard = (title: string) => title === LISTENING && up.resolve();
+    const session = callHost(ssh, "listen", { seconds }, heard, undefined, release.promise);
+    ended.push(session.then(() => up.reject(new HostError("the listener ended at once")), up.reject));
+    await up.promise.catch((error) => {
+      one.evidence = { ...one.evidence, deaf: error instanceof Error ? error.message : String(error) };
+    });
+    clearTimeout(timer);
   });
+  return {
+    close: async () => {
+      release.resolve();
+      await Promise.all(ended);
+    },
+  };
 }

@@ -22,6 +22,8 @@ import type { Report } from "./run_steps.ts";
 export interface Context {
   readonly runner: Runner;
   readonly report: Report;
+  /** When standard input has ended, for an action that goes on until then. */
+  readonly ended?: Promise<void>;
 }
 
 /** Reads a JSON file of ours; undefined where there is none, HostError where it is broken. */

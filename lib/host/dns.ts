@@ -9,6 +9,7 @@ import dnsPacket from "dns-packet";
 /** The parts of a decoded DNS message (RFC 1035) that are needed here. */
 interface DnsMessage {
   readonly id?: number;
+  readonly rcode?: string;
   readonly answers?: readonly { readonly type: string; readonly data: unknown }[];
 }
 
@@ -16,7 +17,19 @@ interface DnsMessage {
 const RETRY = 500;
 
 /** The first A record that `server` has for `name`; null if it has none, or says nothing within `patience` milliseconds. */
-export function queryAddress(name: string, server: string, patience: number): Promise<string | null> {
+export async function queryAddress(name: string, server: string, patience: number): Promise<string | null> {
+  return (await query(name, server, patience))?.address ?? null;
+}
+
+/** What a name server answered. */
+export interface DnsAnswer {
+  /** `NOERROR`, `NXDOMAIN`, `SERVFAIL`, … */
+  readonly status: string;
+  readonly address: string | null;
+}
+
+/** The answer to one question; undefined for none within `patience` milliseconds. */
+export function query(name: string, server: string, patience: number): Promise<DnsAnswer | undefined> {
   const id = crypto.getRandomValues(new Uint16Array(1))[0] ?? 0;
   const question: Buffer = dnsPacket.encode({
     type: "query",
@@ -25,26 +38,30 @@ export function queryAddress(name: string, server: string, patience: number): Pr
     questions: [{ type: "A", name }],
   });
   const socket = createSocket("udp4");
-  return new Promise<string | null>((resolve) => {
+  const timers: ReturnType<typeof setTimeout>[] = [];
+  return new Promise<DnsAnswer | undefined>((resolve) => {
     const ask = () => socket.send(question, 53, server, () => {});
-    const timers = [setInterval(ask, RETRY), setTimeout(() => resolve(null), patience)];
-    socket.on("error", () => resolve(null));
+    timers.push(setInterval(ask, RETRY), setTimeout(() => resolve(undefined), patience));
+    socket.on("error", () => resolve(undefined));
     socket.on("message", (packet) => {
-      const answer = firstAddress(packet, id);
+      const answer = readAnswer(packet, id);
       if (answer !== undefined) resolve(answer);
     });
     ask();
-    socket.once("close", () => timers.forEach(clearInterval));
-  }).finally(() => socket.close());
+  }).finally(() => {
+    // Before the socket is closed: a late timer must not find it so.
+    timers.forEach(clearInterval);
+    socket.close();
+  });
 }
 
 /** Undefined for a packet that is no answer to the question. */
-function firstAddress(packet: Uint8Array, id: number): string | null | undefined {
+function readAnswer(packet: Uint8Array, id: number): DnsAnswer | undefined {
   try {
     const message: DnsMessage = dnsPacket.decode(Buffer.from(packet));
     if (message.id !== id) return undefined;
     const record = message.answers?.find(({ type }) => type === "A");
-    return record ? String(record.data) : null;
+    return { status: message.rcode ?? "NOERROR", address: record ? String(record.data) : null };
   } catch {
     return undefined;
   }

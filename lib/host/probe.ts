@@ -1,66 +1,201 @@
 /**
- * Reaches addresses and resolves names from this host, many at once. Changes nothing.
+ * Reaches addresses, exchanges bytes and resolves names from this host, many at once, and tells what only the host can see. Changes
+ * nothing.
  */
-import { hostAddresses } from "../address.ts";
+import { hostAddresses, innerMtus, inNetwork, type Mtus, NETWORKS } from "../address.ts";
 import { HostError } from "../errors.ts";
 import type { Capabilities } from "../facts.ts";
+import { liveStateScript, parseLiveState } from "../net/live_state.ts";
 import type { Runner } from "../step.ts";
 import { type Context, readConfig, readJson } from "./context.ts";
-import { queryAddress } from "./dns.ts";
+import { query, queryAddress } from "./dns.ts";
 import { CAPABILITIES_FILE, CURRENT_LINK, EXECUTABLE } from "./paths.ts";
-import type { NameTarget, PingTarget, ProbeRequest, ProbeResult } from "./protocol.ts";
+import { largestPassing, oversizeOutcome, type Ping, pingAll, roundTripOf } from "./ping.ts";
+import type {
+  DialOutcome,
+  DialTarget,
+  NameTarget,
+  PingTarget,
+  ProbeRequest,
+  ProbeResult,
+} from "./protocol.ts";
+import { dial } from "./transfer.ts";
 
-/** Processes or queries under way at once. */
-const PARALLEL = 32;
+/** Processes, queries and connections under way at once. A refused packet costs ping an idle second. */
+const LANES = { pings: 16, oversize: 64, measured: 8, names: 64, dials: 16 } as const;
 /** Seconds that one answer may take. */
 const PATIENCE = 2;
+/** Seconds; for packets of which many are sent and most are lost. */
+const SHORT_PATIENCE = 1;
 
 /** Answers in the order of the request. */
 export async function probe(request: ProbeRequest, { runner }: Context): Promise<ProbeResult> {
+  const started = Date.now();
   const config = await readConfig(runner, CURRENT_LINK);
   const capabilities = await readJson<Capabilities>(runner, CAPABILITIES_FILE);
   if (!config || !capabilities) {
     throw new HostError("Cannot probe: mobula is not installed here; expected a push before");
   }
-  const server = hostAddresses(config.self).gateway;
-  const [pings, names] = await Promise.all([
-    inParallel(request.pings, (target) => ping(runner, target)),
-    // A blank veth_fac0 has no way to the gateway's resolver: the gateway asks itself.
-    config.access === "auto"
-      ? resolveNames(request.names, server)
-      : resolveInGateway(runner, request.names, server),
+  const mtus = innerMtus(config.underlayMtu);
+  const { pings: targets, oversize = [], world: wayOut = false } = request;
+  const inside = {
+    ...request,
+    server: hostAddresses(config.self).gateway,
+    hasAccess: config.access === "auto",
+  };
+  const [pings, refused, passes, answers] = await Promise.all([
+    pingTargets(runner, targets, mtus),
+    pingTargets(runner, oversize, mtus, { extra: 1, lanes: LANES.oversize, patience: SHORT_PATIENCE }),
+    request.measure ? measureTargets(runner, targets, mtus) : undefined,
+    askNamesAndListeners(runner, inside),
   ]);
-  return { pings, names, capabilities, clock: Date.now() };
+  // After the pings, so that a handshake that they started is seen.
+  const live = await lookAtState(runner, wayOut);
+  const { names, dials, world } = answers;
+  return {
+    pings: pings.map(roundTripOf),
+    names,
+    oversize: refused.map(oversizeOutcome),
+    dials,
+    ...(wayOut ? { world: [...live.wayOut, ...world] } : {}),
+    ...(passes ? { passes } : {}),
+    ...(live.wireguard ? { wireguard: live.wireguard } : {}),
+    ...(live.tree ? { tree: live.tree } : {}),
+    paths: live.paths,
+    mtus,
+    capabilities,
+    started,
+    clock: Date.now(),
+  };
 }
 
-/** The names' first IPv4 addresses as `server` tells them; null where it knows none. */
-export function resolveNames(names: readonly NameTarget[], server: string): Promise<(string | null)[]> {
-  return inParallel(names, ({ name }) => queryAddress(name, server, PATIENCE * 1000));
+interface Packets {
+  /** Bytes more than the network takes. */
+  readonly extra: number;
+  readonly lanes: number;
+  readonly patience: number;
 }
 
-async function resolveInGateway(runner: Runner, names: readonly NameTarget[], server: string) {
-  if (names.length === 0) return [];
+const FULL: Packets = { extra: 0, lanes: LANES.pings, patience: PATIENCE };
+
+/** Asks from the host and from the gateway at the same time. */
+async function pingTargets(
+  runner: Runner,
+  targets: readonly PingTarget[],
+  mtus: Mtus,
+  { extra, lanes, patience }: Packets = FULL,
+) {
+  const pinged = { host: [] as Ping[], gateway: [] as Ping[] };
+  for (const { address, from } of targets) {
+    pinged[from].push({ address, bytes: fullSize(address, mtus) + extra });
+  }
+  const [host, gateway] = await Promise.all([
+    pingAll(runner, pinged.host, { lanes, patience }),
+    pingAll(runner, pinged.gateway, { lanes, patience, fromGateway: true }),
+  ]);
+  const next = { host: host.values(), gateway: gateway.values() };
+  return targets.map(({ from }) => next[from].next().value!);
+}
+
+function fullSize(address: string, { wireguard, access }: Mtus): number {
+  return inNetwork(address, NETWORKS.wire) ? wireguard : access;
+}
+
+async function measureTargets(
+  runner: Runner,
+  targets: readonly PingTarget[],
+  mtus: Mtus,
+): Promise<number[]> {
+  return await inParallel(targets, LANES.measured, async ({ address, from }) => {
+    const ask = async (sizes: readonly number[]) => {
+      const pings = sizes.map((bytes) => ({ address, bytes }));
+      const options = { lanes: pings.length, patience: SHORT_PATIENCE, fromGateway: from === "gateway" };
+      return (await pingAll(runner, pings, options)).map(({ code }) => code === 0);
+    };
+    return await largestPassing(ask, fullSize(address, mtus));
+  });
+}
+
+async function lookAtState(runner: Runner, wayOut: boolean) {
   const { stdout } = await runner.run({
-    title: "resolve names in the gateway",
-    argv: [EXECUTABLE, "host", "resolve"],
+    title: "look at WireGuard and the switch",
+    argv: ["sh", "-s"],
+    stdin: liveStateScript({ wayOut }),
     namespace: "mobula",
-    stdin: JSON.stringify({ names, server }),
+  });
+  return parseLiveState(stdout, { wayOut });
+}
+
+/** What is asked by sockets of our own. */
+export interface InsideRequest {
+  readonly names: readonly NameTarget[];
+  readonly dials?: readonly DialTarget[];
+  readonly world?: boolean;
+  /** The gateway's name server. */
+  readonly server: string;
+}
+
+interface InsideResult {
+  readonly names: readonly (string | null)[];
+  readonly dials: readonly DialOutcome[];
+  readonly world: readonly string[];
+}
+
+/** A blank veth_fac0 has no way to the gateway: a child in the gateway's namespace asks what concerns the access network. */
+async function askNamesAndListeners(
+  runner: Runner,
+  request: InsideRequest & { readonly hasAccess: boolean },
+): Promise<InsideResult> {
+  const dials = request.dials ?? [];
+  if (request.hasAccess) return await askInside({ ...request, dials });
+  const own = dials.filter(({ from }) => from === "host");
+  const [here, there] = await Promise.all([
+    askInside({ names: [], dials: own, server: request.server }),
+    askInGateway(runner, { ...request, dials: dials.filter(({ from }) => from === "gateway") }),
+  ]);
+  const next = { host: here.dials.values(), gateway: there.dials.values() };
+  return { ...there, dials: dials.map(({ from }) => next[from].next().value!) };
+}
+
+async function askInGateway(runner: Runner, request: InsideRequest): Promise<InsideResult> {
+  const { names, dials = [], world = false, server } = request;
+  if (names.length === 0 && dials.length === 0 && !world) return { names: [], dials: [], world: [] };
+  const { stdout } = await runner.run({
+    title: "ask from the gateway",
+    argv: [EXECUTABLE, "host", "inside"],
+    namespace: "mobula",
+    stdin: JSON.stringify({ names, dials, world, server }),
   });
   const last = stdout.trimEnd().split("\n").at(-1) ?? "";
-  return (JSON.parse(last) as { result: (string | null)[] }).result;
+  return (JSON.parse(last) as { result: InsideResult }).result;
 }
 
-async function ping(runner: Runner, { address, from }: PingTarget): Promise<number | null> {
-  const { code, stdout } = await runner.run({
-    title: `ping ${address}`,
-    argv: ["ping", "-n", "-c", "1", "-W", String(PATIENCE), address],
-    ...(from === "gateway" ? { namespace: "mobula" } : {}),
-  });
-  if (code !== 0) return null;
-  return Number(/time=([\d.]+)/.exec(stdout)?.[1] ?? 0);
+/** Resolves names, dials listeners and asks the world's name servers, from the namespace that this process is in. */
+export async function askInside({ names, dials = [], world, server }: InsideRequest): Promise<InsideResult> {
+  const [resolved, dialled, wrong] = await Promise.all([
+    inParallel(names, LANES.names, ({ name }) => queryAddress(name, server, PATIENCE * 1000)),
+    inParallel(dials, LANES.dials, (target) => dial(target)),
+    world ? askWorld(server) : [],
+  ]);
+  return { names: resolved, dials: dialled, world: wrong };
 }
 
-async function inParallel<T, R>(items: readonly T[], action: (item: T) => Promise<R>): Promise<R[]> {
+/**
+ * The gateway's name server has to ask the world for a name that it cannot know. Nobody has one below "example" (RFC 2606), so that
+ * the right answer is that there is none.
+ */
+async function askWorld(server: string): Promise<string[]> {
+  const name = `mobula-${crypto.randomUUID().slice(0, 8)}.example`;
+  const answer = await query(name, server, 2 * PATIENCE * 1000);
+  if (answer && ["NOERROR", "NXDOMAIN"].includes(answer.status)) return [];
+  return [`the world's name servers give no answer${answer ? ` but ${answer.status}` : ""}`];
+}
+
+async function inParallel<T, R>(
+  items: readonly T[],
+  limit: number,
+  action: (item: T) => Promise<R>,
+): Promise<R[]> {
   const results: R[] = new Array(items.length);
   let next = 0;
   const work = async () => {
@@ -68,6 +203,6 @@ async function inParallel<T, R>(items: readonly T[], action: (item: T) => Promis
       results[index] = await action(items[index] as T);
     }
   };
-  await Promise.all(Array.from({ length: Math.min(PARALLEL, items.length) }, work));
+  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, work));
   return results;
 }

@@ -1,9 +1,10 @@
 /**
  * What deployer and host say to each other: `mobula host <verb>` reads one request as JSON on its standard input and answers with
- * JSON lines, any number of `step` events and then one `result` or `error`. Types only.
+ * JSON lines, any number of `step` events and then one `result` or `error`. Types only, and one word.
  */
 import type { Capabilities } from "../facts.ts";
 import type { HostConfig } from "../fleet.ts";
+import type { PathState, TreeState, WireguardState } from "../net/live_state.ts";
 
 /** One line of a host's answer. */
 export type HostEvent =
@@ -115,13 +116,21 @@ export interface StatusResult {
   readonly bootId: string;
 }
 
-/** Reach every target, resolve every name. */
+/** Reach every target, resolve every name, and tell what can only be seen on the host. An older host answers `pings` and `names` alone. */
 export interface ProbeRequest {
   readonly pings: readonly PingTarget[];
   readonly names: readonly NameTarget[];
+  /** To be asked with a packet of one byte more than the network takes. */
+  readonly oversize?: readonly PingTarget[];
+  /** Listeners of other hosts (verb `listen`) that bytes are exchanged with. */
+  readonly dials?: readonly DialTarget[];
+  /** Look from the gateway towards the world. */
+  readonly world?: boolean;
+  /** Find the largest packet that passes to each of `pings` that does not answer. */
+  readonly measure?: boolean;
 }
 
-/** One address to be pinged, from the host itself or from its gateway's namespace. */
+/** One address to be pinged with a packet of the network's full size, from the host itself or from its gateway's namespace. */
 export interface PingTarget {
   readonly address: string;
   readonly from: "host" | "gateway";
@@ -133,6 +142,11 @@ export interface NameTarget {
   readonly address?: string;
 }
 
+/** One listener; it says which host it belongs to. */
+export interface DialTarget extends PingTarget {
+  readonly id: number;
+}
+
 /** The answer to `probe`; the lists are in the order of the request. */
 export interface ProbeResult {
   /** Round-trip time in milliseconds; null for no answer. */
@@ -140,9 +154,43 @@ export interface ProbeResult {
   /** The address found; null for none. */
   readonly names: readonly (string | null)[];
   readonly capabilities: Capabilities;
-  /** Clock in milliseconds since 1970. */
+  /** Clock in milliseconds since 1970, at the end. */
   readonly clock: number;
+  /** The same at the beginning. */
+  readonly started?: number;
+  /** Largest packets (bytes, with the IP header) of the networks by this host's configuration. */
+  readonly mtus?: { readonly wireguard: number; readonly access: number };
+  readonly oversize?: readonly OversizeOutcome[];
+  readonly dials?: readonly DialOutcome[];
+  /** What is wrong on the way to the world, empty where nothing is. */
+  readonly world?: readonly string[];
+  /** Bytes of the largest packet that passes; 0 for none, null where a full one did. */
+  readonly passes?: readonly (number | null)[];
+  readonly wireguard?: WireguardState;
+  readonly tree?: TreeState;
+  /** Watched paths (BFD), by the name of their interface; none where BFD is not configured. */
+  readonly paths?: readonly PathState[];
 }
+
+/** What became of one byte too many; only `answered` and `lost` are wrong. */
+export type OversizeOutcome = "refused" | "reported" | "answered" | "lost";
+
+/** Milliseconds that the exchange took, or why there was none. */
+export type DialOutcome = { readonly milliseconds: number } | { readonly error: string };
+
+/** Hold listeners on the intrawire and on the gateway's access address until standard input ends. */
+export interface ListenRequest {
+  /** After so long at the latest. */
+  readonly seconds: number;
+}
+
+/** The answer to `listen`, once there is nothing to listen for any more; before, a step says `LISTENING`. */
+export interface ListenResult {
+  readonly served: number;
+}
+
+/** The step that `listen` reports when both listeners are up. */
+export const LISTENING = "listening";
 
 /** The activation has proved itself over a new connection: the host need not go back. */
 export interface ConfirmRequest {

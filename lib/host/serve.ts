@@ -8,9 +8,10 @@ import { confirm } from "./confirm.ts";
 import type { Context } from "./context.ts";
 import { earlier } from "./earlier.ts";
 import { LocalRunner } from "./local_runner.ts";
+import { linesOf, listen } from "./listen.ts";
 import { prepare } from "./prepare.ts";
-import { probe, resolveNames } from "./probe.ts";
-import type { ExtendRequest, HostEvent, NameTarget } from "./protocol.ts";
+import { askInside, probe } from "./probe.ts";
+import type { ExtendRequest, HostEvent } from "./protocol.ts";
 import { reboot } from "./reboot.ts";
 import { announce, forget, takeKey } from "./rotate.ts";
 import { stage } from "./stage.ts";
@@ -35,7 +36,8 @@ const ACTIONS: Readonly<Record<string, Action>> = {
   earlier,
   uninstall,
   reboot,
-  resolve: ({ names, server }: { names: NameTarget[]; server: string }) => resolveNames(names, server),
+  listen,
+  inside: askInside,
 };
 
 /** Serves one verb; returns the exit code. Throws UsageError for an unknown verb. */
@@ -43,6 +45,7 @@ export async function serveHostVerb(
   verb: string,
   stdin: string,
   write: (line: string) => void,
+  ended?: Promise<void>,
 ): Promise<number> {
   const action = Object.hasOwn(ACTIONS, verb) ? ACTIONS[verb] : undefined;
   if (!action) {
@@ -50,7 +53,8 @@ export async function serveHostVerb(
   }
   const tell = (event: HostEvent) => write(JSON.stringify(event));
   try {
-    const context: Context = { runner: new LocalRunner(), report: (title) => tell({ event: "step", title }) };
+    const report = (title: string) => tell({ event: "step", title });
+    const context: Context = { runner: new LocalRunner(), report, ended };
     tell({ event: "result", result: await action(JSON.parse(stdin === "" ? "{}" : stdin), context) });
     return 0;
   } catch (error) {
@@ -58,4 +62,18 @@ export async function serveHostVerb(
     tell({ event: "error", kind: name, message });
     return 1;
   }
+}
+
+/** The request as text, and when standard input ends: `listen` takes one line and goes on until then, the others take all. */
+export async function readRequest(
+  verb: string,
+  input: ReadableStream<Uint8Array>,
+): Promise<{ readonly text: string; readonly ended?: Promise<void> }> {
+  if (verb !== "listen") return { text: await new Response(input).text() };
+  const lines = linesOf(input);
+  const text = (await lines.next()).value ?? "";
+  const rest = async () => {
+    while (!(await lines.next()).done);
+  };
+  return { text, ended: rest().catch(() => {}) };
 }

@@ -1,7 +1,7 @@
 /**
  * The gateway's nftables ruleset. Pure.
  */
-import { GENEVE_PORT, hostAddresses, NETWORKS, WIREGUARD_PORT } from "../address.ts";
+import { GENEVE_PORT, hostAddresses, NETWORKS, VERIFY_PORT, WIREGUARD_PORT } from "../address.ts";
 import type { Baseline, Capabilities } from "../facts.ts";
 import type { Forward } from "../fleet.ts";
 import { LINK } from "../net/network.ts";
@@ -38,7 +38,7 @@ table inet mobula {
     icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert, packet-too-big } accept
     iifname "${LINK.externalBridge}" udp dport ${WIREGUARD_PORT} accept
     iifname ${inside} ip daddr ${host.gateway} udp dport 53 accept
-    iifname ${inside} ip daddr ${host.gateway} tcp dport 53 accept
+    iifname ${inside} ip daddr ${host.gateway} tcp dport { 53, ${VERIFY_PORT} } accept
     iifname "${LINK.wireguard}" ip saddr ${NETWORKS.tunnel} udp dport ${GENEVE_PORT} accept
   }
   chain forward {

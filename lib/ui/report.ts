@@ -4,7 +4,8 @@
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
 import type { PushResult } from "../deploy/push.ts";
 import type { HostRun } from "../deploy/run.ts";
-import { isFine, type Verification } from "../deploy/verify.ts";
+import { findCauses } from "../deploy/causes.ts";
+import { type CheckResult, isFine, type Verification } from "../deploy/checks.ts";
 import { renderMode, renderVerification } from "./matrix.ts";
 import { withoutHost } from "./progress.ts";
 
@@ -101,10 +102,12 @@ function hostJson(run: HostRun): unknown {
   };
 }
 
-/** A verification for programs: what fails in full, what works as counts. */
-export function verificationJson({ ok, hosts }: Verification): unknown {
+/** A verification for programs: causes, what fails in full, what works as counts; docs/operations.md tells its shape. */
+export function verificationJson(verification: Verification): unknown {
+  const { ok, hosts } = verification;
   return {
     ok,
+    causes: findCauses(verification),
     hosts: hosts.map(({ hostname, id, capabilities, error, results }) => ({
       hostname,
       id,
@@ -113,8 +116,27 @@ export function verificationJson({ ok, hosts }: Verification): unknown {
       capabilities: capabilities ?? null,
       checks: results.length,
       answered: results.filter((result) => result.ok).length,
-      failures: results.filter((result) => !result.ok),
+      checks_by_kind: countKinds(results),
+      failures: results.filter((result) => !result.ok).map(failureJson),
     })),
+  };
+}
+
+function countKinds(results: readonly CheckResult[]): Readonly<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  for (const { kind } of results) counts[kind] = (counts[kind] ?? 0) + 1;
+  return counts;
+}
+
+function failureJson({ kind, to, address, from, found, expected, passes }: CheckResult): unknown {
+  return {
+    kind,
+    to,
+    address,
+    from,
+    found: found ?? null,
+    expected: expected ?? null,
+    passes: passes ?? null,
   };
 }
 

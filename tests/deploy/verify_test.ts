@@ -107,13 +107,14 @@ Deno.test("verify: what never answers is told from whom to whom, in text and in 
     "         1   2",
     "  1 web2  g  a-i",
     "  2 web3 agi  g",
-    "a access, g gateway, i intrawire: answers; -: no answer; blank: not asked; ?: the host could not be asked",
+    "a access, g gateway, i intrawire: as it should be; -: not; <: smaller packets only; blank: not asked; " +
+    "?: the host could not be asked",
     "",
     "names: 6 of 6 resolved as expected",
     "mode: WireGuard in the kernel, Open vSwitch in the kernel on all hosts",
     "",
-    "What fails:",
-    "  web2: no answer from web3 (gateway 10.31.0.3), asked from the host",
+    "What is broken:",
+    "  web2 gets no answer from web3 (gateway 10.31.0.3), asked from the host",
   ]);
   const json = JSON.stringify(verificationJson(verification));
   assertMatch(

@@ -1,0 +1,153 @@
+/**
+ * What only the host itself can tell of its network's health: WireGuard's peers, the tree, watched paths, the way out. One read-only
+ * script and the parser of what it says. Pure.
+ */
+import { LINK } from "./network.ts";
+import { SWITCH_CONTROL } from "./seen.ts";
+
+/** What `wg` says of the gateway's device. */
+export interface WireguardState {
+  readonly publicKey: string;
+  readonly peers: readonly WireguardPeerState[];
+}
+
+/** One peer as it is live. */
+export interface WireguardPeerState {
+  readonly publicKey: string;
+  readonly endpoint?: string;
+  readonly allowedIps: readonly string[];
+  /** Seconds since 1970 by the host's clock; 0 for never. */
+  readonly handshake: number;
+  /** Bytes. */
+  readonly received: number;
+  readonly sent: number;
+}
+
+/** What Open vSwitch says of the tree (RSTP). */
+export interface TreeState {
+  /** Identifiers, `<priority>.<MAC>`. */
+  readonly root: string;
+  readonly bridge: string;
+  readonly ports: readonly TreePortState[];
+}
+
+/** One port that takes part in the tree; role and state in Open vSwitch's words. */
+export interface TreePortState {
+  readonly name: string;
+  readonly role: string;
+  readonly state: string;
+}
+
+/** One path that Open vSwitch watches. */
+export interface PathState {
+  readonly name: string;
+  readonly up: boolean;
+}
+
+/** What the script saw. */
+export interface LiveState {
+  readonly wireguard?: WireguardState;
+  readonly tree?: TreeState;
+  readonly paths: readonly PathState[];
+  /** What is wrong on the way out; empty where nothing is, or nobody asked. */
+  readonly wayOut: readonly string[];
+}
+
+const WIREGUARD_PARTS = ["public-key", "endpoints", "allowed-ips", "latest-handshakes", "transfer"] as const;
+
+/** The script, for the gateway's namespace; the next hop is only asked for where the way out is of interest. */
+export function liveStateScript({ wayOut }: { readonly wayOut: boolean }): string {
+  return `
+PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH LC_ALL=C
+for what in ${WIREGUARD_PARTS.join(" ")}; do
+  echo "@@wireguard $what"; wg show ${LINK.wireguard} "$what" 2>/dev/null
+done
+appctl="ovs-appctl --timeout=5 -t ${SWITCH_CONTROL}"
+echo "@@tree"; $appctl rstp/show ${LINK.switch} 2>/dev/null
+echo "@@paths"; $appctl bfd/show 2>/dev/null
+${wayOut ? WAY_OUT : ""}exit 0
+`;
+}
+
+/** A router may keep silent when it is pinged, but must say which MAC it has. */
+const WAY_OUT = `echo "@@routes"; ip -4 route show default
+hop=$(ip -4 route show default | sed -n 's/^default via \\([0-9.]*\\) .*/\\1/p' | head -n 1)
+if [ -n "$hop" ]; then
+  ping -n -q -c 1 -W 1 "$hop" >/dev/null 2>&1
+  echo "@@hop $hop"; ip -4 neigh show to "$hop"
+fi
+`;
+
+/** Parses the script's output. */
+export function parseLiveState(output: string, { wayOut }: { readonly wayOut: boolean }): LiveState {
+  const sections = new Map(
+    output.split(/^@@/m).slice(1).map((part) => {
+      const end = part.indexOf("\n");
+      return [part.slice(0, end), part.slice(end + 1)] as const;
+    }),
+  );
+  const wireguard = parseWireguardState(sections);
+  const tree = parseTree(sections.get("tree") ?? "");
+  return {
+    ...(wireguard ? { wireguard } : {}),
+    ...(tree ? { tree } : {}),
+    paths: parsePaths(sections.get("paths") ?? ""),
+    wayOut: wayOut ? parseWayOut(sections) : [],
+  };
+}
+
+type Sections = ReadonlyMap<string, string>;
+
+function parseWireguardState(sections: Sections): WireguardState | undefined {
+  const publicKey = sections.get("wireguard public-key")?.trim() ?? "";
+  if (publicKey === "" || publicKey === "(none)") return undefined;
+  const rows = (part: typeof WIREGUARD_PARTS[number]) =>
+    new Map(
+      (sections.get(`wireguard ${part}`) ?? "").split("\n").filter((line) => line !== "")
+        .map((line) => line.split("\t")).map(([key = "", ...values]) => [key, values]),
+    );
+  const [endpoints, handshakes, transfer] = [rows("endpoints"), rows("latest-handshakes"), rows("transfer")];
+  const peers = [...rows("allowed-ips")].map(([key, [allowed = ""]]) => {
+    const endpoint = endpoints.get(key)?.[0];
+    const [received, sent] = transfer.get(key) ?? [];
+    return {
+      publicKey: key,
+      ...(endpoint && endpoint !== "(none)" ? { endpoint } : {}),
+      allowedIps: allowed === "(none)" ? [] : allowed.split(" ").filter((word) => word !== ""),
+      handshake: Number(handshakes.get(key)?.[0] ?? 0),
+      received: Number(received ?? 0),
+      sent: Number(sent ?? 0),
+    };
+  });
+  return { publicKey, peers };
+}
+
+/** ovs-appctl(8), rstp/show: "Root ID:" and "Bridge ID:" with priority and system id, then a table of ports. */
+export function parseTree(text: string): TreeState | undefined {
+  const [root, bridge] = ["Root", "Bridge"].map((whose) => {
+    const match = new RegExp(`^${whose} ID:\\s+stp-priority\\s+(\\d+)\\s+stp-system-id\\s+([0-9a-f:]+)`, "m")
+      .exec(text);
+    return match ? `${match[1]}.${match[2]}` : undefined;
+  });
+  if (root === undefined || bridge === undefined) return undefined;
+  const table = text.slice(text.lastIndexOf("----------"));
+  const ports = [...table.matchAll(/^ +(\S+) +([A-Z]\w+) +([A-Z]\w+) +\d+ +[\d.]+ *$/gm)].map(
+    ([, name = "", role = "", state = ""]): TreePortState => ({ name, role, state }),
+  );
+  return { root, bridge, ports };
+}
+
+/** ovs-appctl(8), bfd/show: "---- <interface> ----", then "<what>: <value>" on indented lines. */
+export function parsePaths(text: string): PathState[] {
+  return text.split(/^---- /m).slice(1).map((part) => ({
+    name: part.slice(0, part.indexOf(" ")),
+    up: /^\s*Local Session State: up$/m.test(part) && /^\s*Forwarding: true/m.test(part),
+  }));
+}
+
+function parseWayOut(sections: Sections): string[] {
+  if ((sections.get("routes") ?? "").trim() === "") return ["the gateway has no default route"];
+  return [...sections].filter(([name]) => name.startsWith("hop "))
+    .filter(([, text]) => !/ lladdr /.test(text) || /FAILED|INCOMPLETE/.test(text))
+    .map(([name]) => `the gateway's next hop ${name.slice(4)} does not answer`);
+}

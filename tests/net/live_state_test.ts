@@ -1,0 +1,137 @@
+import { assertEquals } from "@std/assert";
+import { parseLiveState, parsePaths, parseTree } from "../../lib/net/live_state.ts";
+
+/** As Open vSwitch 3.5 and 3.1 say it. */
+const ROOT = `---- ovsbr-mobula ----
+Root ID:
+  stp-priority    32768
+  stp-system-id   02:6d:6f:00:02:0c
+  stp-hello-time  2s
+  stp-max-age     20s
+  stp-fwd-delay   15s
+  This bridge is the root
+
+Bridge ID:
+  stp-priority    32768
+  stp-system-id   02:6d:6f:00:02:0c
+  stp-hello-time  2s
+  stp-max-age     20s
+  stp-fwd-delay   15s
+
+  Interface  Role       State      Cost     Pri.Nbr 
+  ---------- ---------- ---------- -------- -------
+  mo-tree-4  Designated Forwarding 2000     128.1
+  mo-tree-3  Designated Forwarding 2000     128.2
+
+`;
+const OTHER = ROOT.replace(
+  "  This bridge is the root\n",
+  "  root-port       mo-tree-2\n  root-path-cost  2000\n",
+)
+  .replace(/(Bridge ID:[^]*?)00:02:0c/, "$100:03:0c")
+  .replace("mo-tree-3  Designated", "mo-tree-2  Root      ").replace(
+    "mo-tree-4  Designated Forwarding",
+    "mo-tree-4  Alternate  Discarding",
+  );
+
+Deno.test("parseTree: root, bridge, and the ports with role and state", () => {
+  assertEquals(parseTree(ROOT), {
+    root: "32768.02:6d:6f:00:02:0c",
+    bridge: "32768.02:6d:6f:00:02:0c",
+    ports: [
+      { name: "mo-tree-4", role: "Designated", state: "Forwarding" },
+      { name: "mo-tree-3", role: "Designated", state: "Forwarding" },
+    ],
+  });
+  assertEquals(parseTree(OTHER), {
+    root: "32768.02:6d:6f:00:02:0c",
+    bridge: "32768.02:6d:6f:00:03:0c",
+    ports: [
+      { name: "mo-tree-4", role: "Alternate", state: "Discarding" },
+      { name: "mo-tree-2", role: "Root", state: "Forwarding" },
+    ],
+  });
+});
+
+Deno.test("parseTree: no switch, no tree; a bridge of one host has no ports", () => {
+  assertEquals(parseTree(""), undefined);
+  const alone = ROOT.split("\n").filter((line) => !line.includes("mo-tree")).join("\n");
+  assertEquals(parseTree(alone)?.ports, []);
+});
+
+Deno.test("parsePaths: up is a session that is up and forwards", () => {
+  const bfd = (name: string, forwarding: boolean, state: string) =>
+    `---- ${name} ----\n\tForwarding: ${forwarding}\n\tDetect Multiplier: 3\n\tLocal Flags: none\n` +
+    `\tLocal Session State: ${state}\n\tRemote Session State: up\n`;
+  const text = bfd("mo-dp-2", true, "up") + bfd("mo-dp-3", false, "down") + bfd("mo-dp-4", false, "up");
+  assertEquals(parsePaths(text), [
+    { name: "mo-dp-2", up: true },
+    { name: "mo-dp-3", up: false },
+    { name: "mo-dp-4", up: false },
+  ]);
+  assertEquals(parsePaths(""), []);
+});
+
+const KEYS = ["own", "one", "two"].map((name) => `${name.padEnd(43, "A")}=`) as [string, string, string];
+const OUTPUT = `@@wireguard public-key
+${KEYS[0]}
+@@wireguard endpoints
+${KEYS[1]}\t198.51.100.3:51820
+${KEYS[2]}\t(none)
+@@wireguard allowed-ips
+${KEYS[1]}\t10.30.0.3/32 169.254.0.3/32
+${KEYS[2]}\t(none)
+@@wireguard latest-handshakes
+${KEYS[1]}\t1795364328
+${KEYS[2]}\t0
+@@wireguard transfer
+${KEYS[1]}\t2212\t6348
+${KEYS[2]}\t0\t148
+@@tree
+${ROOT}@@paths
+`;
+
+Deno.test("parseLiveState: WireGuard's peers with handshake and counters, the tree, no paths", () => {
+  const { wireguard, tree, paths, wayOut } = parseLiveState(OUTPUT, { wayOut: false });
+  assertEquals(wireguard, {
+    publicKey: KEYS[0],
+    peers: [
+      {
+        publicKey: KEYS[1],
+        endpoint: "198.51.100.3:51820",
+        allowedIps: ["10.30.0.3/32", "169.254.0.3/32"],
+        handshake: 1795364328,
+        received: 2212,
+        sent: 6348,
+      },
+      { publicKey: KEYS[2], allowedIps: [], handshake: 0, received: 0, sent: 148 },
+    ],
+  });
+  assertEquals([tree?.ports.length, paths, wayOut], [2, [], []]);
+});
+
+Deno.test("parseLiveState: a host without a device or a switch has none", () => {
+  const nothing = "@@wireguard public-key\n@@wireguard endpoints\n@@tree\n@@paths\n";
+  assertEquals(parseLiveState(nothing, { wayOut: false }), { paths: [], wayOut: [] });
+});
+
+for (
+  const [what, text, wrong] of [
+    ["no default route", "@@routes\n", ["the gateway has no default route"]],
+    [
+      "a next hop that answers",
+      "@@routes\ndefault via 192.0.2.1 dev mo-ext-gw \n@@hop 192.0.2.1\n192.0.2.1 dev mo-ext-gw lladdr 02:00:00:00:00:01 REACHABLE\n",
+      [],
+    ],
+    [
+      "a next hop that does not",
+      "@@routes\ndefault via 192.0.2.1 dev mo-ext-gw \n@@hop 192.0.2.1\n192.0.2.1 dev mo-ext-gw FAILED\n",
+      ["the gateway's next hop 192.0.2.1 does not answer"],
+    ],
+    ["a link without a next hop", "@@routes\ndefault dev ppp0 scope link \n", []],
+  ] as const
+) {
+  Deno.test(`parseLiveState: the way out: ${what}`, () => {
+    assertEquals(parseLiveState(text, { wayOut: true }).wayOut, [...wrong]);
+  });
+}
