@@ -25,17 +25,21 @@ export function queryAddress(name: string, server: string, patience: number): Pr
     questions: [{ type: "A", name }],
   });
   const socket = createSocket("udp4");
+  const timers: ReturnType<typeof setTimeout>[] = [];
   return new Promise<string | null>((resolve) => {
     const ask = () => socket.send(question, 53, server, () => {});
-    const timers = [setInterval(ask, RETRY), setTimeout(() => resolve(null), patience)];
+    timers.push(setInterval(ask, RETRY), setTimeout(() => resolve(null), patience));
     socket.on("error", () => resolve(null));
     socket.on("message", (packet) => {
       const answer = firstAddress(packet, id);
       if (answer !== undefined) resolve(answer);
     });
     ask();
-    socket.once("close", () => timers.forEach(clearInterval));
-  }).finally(() => socket.close());
+  }).finally(() => {
+    // At once: on a busy host a timer that is due comes before the socket says that it is closed, and must not use it.
+    for (const timer of timers) clearTimeout(timer);
+    socket.close();
+  });
 }
 
 /** Undefined for a packet that is no answer to the question. */

@@ -14,6 +14,8 @@ export const ARMED_FILE = `${INSTALL_DIR}/armed.json`;
 export const MASKED_FILE = `${INSTALL_DIR}/masked.json`;
 /** How the last activation went; gone after a boot, so that no old word counts. */
 export const ACTIVATION_FILE = "/run/mobula/activation.json";
+/** Why what is armed has failed already: it is taken back at once. In /run, which no full disk keeps from being written. */
+export const FAILURE_FILE = "/run/mobula/failure";
 export const LOCK_FILE = "/run/mobula/lock";
 /** Services that have to reload a changed file, and may not have done so yet. */
 export const PENDING_DIR = "/run/mobula/pending";

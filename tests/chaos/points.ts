@@ -75,16 +75,17 @@ export function shuffle<T>(items: readonly T[], seed: number): T[] {
   return shuffled;
 }
 
-/** So many of the list that every fault comes first once, then twice, and so on, each in the seed's order. */
+/** So many of the list that each scenario and each fault comes first once, then twice, and so on; which points, the seed decides. */
 export function spread(injections: readonly Injection[], count: number, seed: number): Injection[] {
   const mixed = shuffle(injections, seed);
-  const queues = FAULTS.map((fault) => mixed.filter((injection) => injection.fault === fault));
-  const chosen: Injection[] = [];
-  while (chosen.length < count && queues.some((queue) => queue.length > 0)) {
-    for (const queue of queues) {
-      const next = queue.shift();
-      if (next !== undefined && chosen.length < count) chosen.push(next);
-    }
-  }
-  return chosen;
+  const scenarios = [...new Set(injections.map(({ scenario }) => scenario))];
+  const kinds = FAULTS.flatMap((_, shift) =>
+    scenarios.map((scenario, index) => ({ scenario, fault: FAULTS[(index + shift) % FAULTS.length] }))
+  );
+  const queues = kinds.map(({ scenario, fault }) =>
+    mixed.filter((injection) => injection.scenario === scenario && injection.fault === fault)
+  );
+  const rounds = Math.max(0, ...queues.map((queue) => queue.length));
+  return Array.from({ length: rounds }, (_, round) => queues.flatMap((queue) => queue[round] ?? [])).flat()
+    .slice(0, count);
 }
