@@ -17,7 +17,7 @@ import { settleColours, writeErrorLine } from "./lib/ui/terminal.ts";
 if (import.meta.main) Deno.exit(await main(Deno.args));
 
 /** Runs one verb; gives the exit code. */
-async function main(args: readonly string[]): Promise<number> {
+export async function main(args: readonly string[]): Promise<number> {
   settleColours();
   const interrupt = new AbortController();
   const stop = () => interrupt.signal.aborted ? Deno.exit(EXIT.interrupted) : interrupt.abort();

@@ -310,12 +310,11 @@ async function statusOf(run: HostRun, effort: Effort): Promise<StatusResult | un
 function throwUnlessDone(run: HostRun, status: StatusResult | undefined, waited: number): void {
   if (status?.activation === "done") return;
   if (status?.activation === "rolledback") {
-    throw new HostError(
-      `${
-        nameOf(run)
-      }: Cannot activate network: ${status.error}; expected this push to reach it over the new path. ` +
-        "Look for a firewall on the host that drops SSH on mo-dir-hs, then push again",
-    );
+    const isSilent = status.error?.startsWith("nobody confirmed") ?? true;
+    const wayOut = isSilent
+      ? "expected this push to reach it over the new path. Look for a firewall on the host that drops SSH on mo-dir-hs, then push again"
+      : `expected it to come up. See "journalctl -u 'mobula*'" on the host, then push again`;
+    throw new HostError(`${nameOf(run)}: Cannot activate network: ${status.error}; ${wayOut}`);
   }
   const found = status ? status.error ?? "it failed without a reason" : `no end within ${waited / 1000} s`;
   const wayOut = run.rebooted

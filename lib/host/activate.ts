@@ -3,7 +3,7 @@
  */
 import { HostError } from "../errors.ts";
 import { MAIN_UNIT } from "../render/units.ts";
-import { armFor, CONFIRM_TIMEOUT } from "./armed.ts";
+import { armFor, CONFIRM_TIMEOUT, giveUp } from "./armed.ts";
 import { type Context, generationDir, readConfig, readState, writeJson } from "./context.ts";
 import { ACTIVATION_FILE, CURRENT_LINK } from "./paths.ts";
 import { planTitles } from "./plan.ts";
@@ -16,6 +16,17 @@ import { type Activation, currentPlan, up, writeFiles } from "./up.ts";
  * and the caller comes back over a new connection.
  */
 export async function activate(request: ActivateRequest, context: Context): Promise<ActivateResult> {
+  try {
+    return await activateGeneration(request, context);
+  } catch (error) {
+    // What is armed by now is not waited for: it has failed.
+    const message = error instanceof Error ? error.message : String(error);
+    const where = await giveUp(message, context).catch(() => undefined);
+    throw where === undefined ? error : new HostError(`${message}; the host goes back to ${where} at once`);
+  }
+}
+
+async function activateGeneration(request: ActivateRequest, context: Context): Promise<ActivateResult> {
   const { generation, confirmSeconds = CONFIRM_TIMEOUT } = request;
   const { runner, report } = context;
   if (await readConfig(runner, generationDir(generation)) === undefined) {

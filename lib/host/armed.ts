@@ -6,7 +6,7 @@ import { BIN_DIR } from "../net/steps.ts";
 import { renderRollback, ROLLBACK_UNIT } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { type Context, generationDir, readConfig, readJson, readState, writeJson } from "./context.ts";
-import { ARMED_FILE } from "./paths.ts";
+import { ARMED_FILE, FAILURE_FILE } from "./paths.ts";
 import { runStep, runSteps } from "./run_steps.ts";
 import { readBootId } from "./status.ts";
 
@@ -49,6 +49,7 @@ export async function arm(
 ): Promise<void> {
   report(`arm the way back: ${wanted.seconds} s`);
   await prepareUndo(runner);
+  await runner.writeFile({ path: FAILURE_FILE, content: undefined });
   const [bootId, now] = await Promise.all([readBootId({ runner }), uptime(runner)]);
   await writeJson(
     runner,
@@ -68,9 +69,26 @@ export async function extend(seconds: number, { runner }: Context): Promise<bool
   return true;
 }
 
+/** Has what is armed taken back at once, because it has failed; gives where to, or undefined on a host that is not armed. */
+export async function giveUp(failure: string, { runner, report }: Context): Promise<string | undefined> {
+  const armed = await readArmed(runner);
+  if (!armed || armed.uninstall) return undefined;
+  report("go back at once");
+  await runner.writeFile({ path: FAILURE_FILE, content: failure });
+  const argv = ["systemctl", "start", "--no-block", ROLLBACK_UNIT];
+  await runStep(runner, { title: "start the way back", argv });
+  return whereTo(armed);
+}
+
+/** Where the way back leads, for people. */
+export function whereTo({ previous }: Pick<Armed, "previous">): string {
+  return previous > 0 ? `generation ${previous}` : "the network of before";
+}
+
 /** Takes the undo back: what was armed has been confirmed, or has been carried out. */
 export async function disarm({ runner }: Context): Promise<void> {
   await runner.writeFile({ path: ARMED_FILE, content: undefined });
+  await runner.writeFile({ path: FAILURE_FILE, content: undefined });
   await runStep(runner, { title: "stop the timer of the way back", argv: [`${BIN_DIR}/arm-rollback`] });
 }
 

@@ -18,6 +18,8 @@ export const MASKED_FILE = `${INSTALL_DIR}/masked.json`;
 export const ACTIVATION_FILE = "/run/mobula/activation.json";
 /** The text of KEYS_FILE that `mobula follow` goes by. */
 export const FOLLOWED_FILE = "/run/mobula/followed";
+/** Why what is armed has failed already: it is taken back at once. In /run, which no full disk keeps from being written. */
+export const FAILURE_FILE = "/run/mobula/failure";
 export const LOCK_FILE = "/run/mobula/lock";
 /** Services that have to reload a changed file, and may not have done so yet. */
 export const PENDING_DIR = "/run/mobula/pending";

@@ -6,11 +6,11 @@
  * whoever would confirm it has lost the connection anyway.
  */
 import type { Baseline, HostStateFile } from "../facts.ts";
-import { baselineDifferences, downSteps, isTaken } from "../net/down.ts";
+import { baselineDifferences, downSteps, hasExternal, isTaken, isUntouched } from "../net/down.ts";
 import { lookScript, parseSeen, type Seen } from "../net/seen.ts";
 import { HEAL_UNIT, MAIN_UNIT } from "../render/units.ts";
 import type { Runner } from "../step.ts";
-import { type Armed, disarm, readArmed, uptime } from "./armed.ts";
+import { type Armed, disarm, readArmed, uptime, whereTo } from "./armed.ts";
 import { BASELINE_SCRIPT, parseBaseline } from "./baseline.ts";
 import { type Context, generationDir, readInput, readJson, readState, writeJson } from "./context.ts";
 import { FORGET_NIC, LAST_SCRIPT, leavePaths, leavePlan, OUR_UNITS } from "./leave.ts";
@@ -20,6 +20,7 @@ import {
   ARMED_FILE,
   BASELINE_FILE,
   CURRENT_LINK,
+  FAILURE_FILE,
   MASKED_FILE,
   STATE_FILE,
 } from "./paths.ts";
@@ -52,12 +53,17 @@ export async function undo(context: Context): Promise<void> {
   });
 }
 
-/** What is armed, if nobody has asked for more time meanwhile. */
+/** What is armed, if it has failed, or nobody has asked for more time meanwhile. */
 async function isDue(runner: Runner): Promise<Armed | undefined> {
   const armed = await readArmed(runner);
   if (!armed) return undefined;
-  const [bootId, now] = await Promise.all([readBootId({ runner }), uptime(runner)]);
-  return bootId !== armed.bootId || now + 1 >= armed.deadline ? armed : undefined;
+  const [bootId, now, failure] = await Promise.all([
+    readBootId({ runner }),
+    uptime(runner),
+    runner.readFile(FAILURE_FILE),
+  ]);
+  const isDue = failure !== undefined || bootId !== armed.bootId || now + 1 >= armed.deadline;
+  return isDue ? armed : undefined;
 }
 
 async function backToGeneration(armed: Armed, context: Context): Promise<void> {
@@ -73,7 +79,7 @@ async function backToGeneration(armed: Armed, context: Context): Promise<void> {
     title: `forget that ${MAIN_UNIT} failed`,
     argv: ["systemctl", "reset-failed", MAIN_UNIT],
   });
-  await tell(runner, armed, `generation ${armed.previous}`);
+  await tell(runner, armed);
   if (!await wasInterrupted(armed, runner)) {
     const since = new Date().toISOString();
     const installed = { schema: 1, status: "installed", phase: "rollback" } as const;
@@ -116,6 +122,8 @@ async function giveBack(baseline: Baseline, armed: Armed, context: Context): Pro
   const sameBoot = await readBootId({ runner }) === armed.bootId;
   for (let round = 0; round < MAX_ROUNDS; round++) {
     const seen = await lookAround(runner);
+    // A baseline of another machine, and nothing begun: there is nothing to give back.
+    if (isUntouched(seen) && !hasExternal(baseline, seen)) return;
     if (!sameBoot && isTaken(baseline, seen)) await markTaken(armed, runner);
     const steps = downSteps(baseline, seen, { restoreSettled: sameBoot });
     if (steps.length === 0) return;
@@ -149,7 +157,9 @@ async function settle(baseline: Baseline, armed: Armed, context: Context): Promi
     calm = differences.length === 0 ? calm + 1 : 0;
     if (calm === CALM || Date.now() > deadline) return differences;
     await new Promise((resolve) => setTimeout(resolve, 500));
-    await runSteps(runner, downSteps(baseline, await lookAround(runner), { restoreSettled: true }), report);
+    const seen = await lookAround(runner);
+    if (!hasExternal(baseline, seen)) return differences;
+    await runSteps(runner, downSteps(baseline, seen, { restoreSettled: true }), report);
   }
 }
 
@@ -177,7 +187,7 @@ async function finish(armed: Armed, differences: readonly string[], context: Con
     };
     if (units.length > 0) await runSteps(runner, [unmask], context.report);
   } else {
-    await tell(runner, armed, "the network of before", differences);
+    await tell(runner, armed, differences);
     await forgetInstallation(armed, runner);
   }
   await disarm(context);
@@ -202,13 +212,13 @@ async function wasInterrupted(armed: Armed, runner: Runner): Promise<boolean> {
 async function tell(
   runner: Runner,
   armed: Armed,
-  where: string,
   differences: readonly string[] = [],
 ): Promise<void> {
   const rest = differences.length === 0 ? "" : `, but ${differences.join(", ")}`;
-  const reason = await readBootId({ runner }) === armed.bootId
-    ? `nobody confirmed it within ${armed.seconds} s`
-    : "it was rebooted before anybody confirmed it";
-  const error = `${reason}, so the host went back to ${where}${rest}`;
+  const reason = await runner.readFile(FAILURE_FILE) ??
+    (await readBootId({ runner }) === armed.bootId
+      ? `nobody confirmed it within ${armed.seconds} s`
+      : "it was rebooted before anybody confirmed it");
+  const error = `${reason}, so the host went back to ${whereTo(armed)}${rest}`;
   await writeJson(runner, ACTIVATION_FILE, { status: "rolledback", error } satisfies Activation);
 }

@@ -4,7 +4,8 @@
 import { CommandError, HostError } from "../errors.ts";
 import { movesNic } from "../net/steps.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
-import { type Context, readInput, writeJson } from "./context.ts";
+import { giveUp } from "./armed.ts";
+import { type Context, readInput, readJson, writeJson } from "./context.ts";
 import { lookAtHost } from "./look.ts";
 import { locked } from "./lock.ts";
 import { ACTIVATION_FILE, PENDING_DIR } from "./paths.ts";
@@ -29,6 +30,8 @@ const UDEV_DEADLINE = 20;
 export async function up(context: Context): Promise<readonly string[]> {
   return await locked(async () => {
     const input = await readInput(context.runner);
+    // A restarted daemon may be healed in a second try; an activation has failed with its first one.
+    const before = await readJson<Activation>(context.runner, ACTIVATION_FILE);
     await writeJson(context.runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);
     try {
       const titles = await converge(context, input);
@@ -36,6 +39,8 @@ export async function up(context: Context): Promise<readonly string[]> {
       return titles;
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
+      // Then it goes on running, from here to the end of the way back.
+      if (before?.status === "running" && await giveUp(message, context).catch(() => undefined)) throw error;
       await writeJson(
         context.runner,
         ACTIVATION_FILE,

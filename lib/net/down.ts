@@ -1,6 +1,7 @@
 /**
  * The network as the baseline has it against what is seen → the steps that give it back. Pure.
  */
+import { HostError } from "../errors.ts";
 import type { Baseline, BaselineRoute } from "../facts.ts";
 import type { Step } from "../step.ts";
 import { findExternal, isOurLink } from "./external.ts";
@@ -41,6 +42,21 @@ export function isTaken(baseline: Baseline, seen: Seen): boolean {
 /** A card that took the place of the one that was there is the host's own affair. */
 function externalOf(baseline: Baseline, seen: Seen): SeenLink {
   return findExternal(seen, baseline, () => true);
+}
+
+/** Whether the network card of the baseline is there at all. */
+export function hasExternal(baseline: Baseline, seen: Seen): boolean {
+  try {
+    return externalOf(baseline, seen) !== undefined;
+  } catch (error) {
+    if (error instanceof HostError) return false;
+    throw error;
+  }
+}
+
+/** Whether no namespace of ours is there, so that nothing can have been taken away from the host. */
+export function isUntouched(seen: Seen): boolean {
+  return seen.namespaces.length === 0;
 }
 
 function ruleSteps(seen: Seen): Step[] {

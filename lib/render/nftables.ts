@@ -18,7 +18,8 @@ export interface NftablesInput {
 
 /**
  * One transaction that replaces our two tables. Filter is `inet`; NAT is `ip` with numeric priorities, which every nftables and
- * kernel in question takes, and both NAT hooks are declared because kernels before 4.18 need both.
+ * kernel in question takes, and both NAT hooks are declared because kernels before 4.18 need both. What is meant for the inside
+ * never leaves by the external interface, which is where the default route sends it while WireGuard's routes are not there.
  */
 export function renderNftables({ id, baseline, capabilities, forwards }: NftablesInput): string {
   const host = hostAddresses(id);
@@ -49,6 +50,10 @@ table inet mobula {
     iifname ${set([LINK.switch, LINK.intrawireGateway])} oifname "${LINK.externalBridge}" accept
     iifname ${inside} oifname ${inside} ip daddr { ${NETWORKS.wire}, ${NETWORKS.access} } accept
 ${tunnelRules(capabilities)}  }
+  chain postrouting {
+    type filter hook postrouting priority 0;
+    oifname "${LINK.externalBridge}" ip daddr { ${NETWORKS.wire}, ${NETWORKS.access}, ${NETWORKS.tunnel} } drop
+  }
 }
 table ip mobula
 delete table ip mobula

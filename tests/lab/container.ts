@@ -7,6 +7,7 @@ import {
   groupMembers,
   killGroup,
   killProcess,
+  must,
   type ProcessRecord,
   removeGroup,
   run,
@@ -20,11 +21,14 @@ import { waitFor } from "./wait.ts";
 
 /**
  * Mounts the host's root and runs the container in it, again after each reboot: with `--keep-unit` systemd-nspawn leaves that to its
- * caller and ends with 133. The mounts, and what systemd-nspawn keeps in `/run`, live in this process's own mount namespace.
+ * caller and ends with 133. The mounts, and what systemd-nspawn keeps in `/run`, live in this process's own mount namespace; so does
+ * the disk of a host that has one of its own, and goes with it.
  */
 const SUPERVISOR = `
 root=$1 lower=$2 upper=$3 work=$4; shift 4
 mount -t tmpfs -o mode=755 tmpfs /run
+disk=\${upper%/*}
+[ ! -e "$disk.img" ] || mount -o loop "$disk.img" "$disk"
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$upper,workdir=$work" "$root"
 while :; do
   "$@" && exit 0
@@ -47,18 +51,29 @@ export const containerDriver: HostDriver = {
 };
 
 async function create(host: LabHost, files: Readonly<Record<string, string>>): Promise<void> {
-  for (const name of ["root", "work", "upper"]) {
-    await Deno.mkdir(`${host.directory}/${name}`, { recursive: true });
+  const layers = layersDirectory(host);
+  for (const path of [`${host.directory}/root`, `${layers}/work`, `${layers}/upper`]) {
+    await Deno.mkdir(path, { recursive: true });
   }
   for (const [path, text] of Object.entries(files)) await writeHostFile(host, path, text);
+  if (host.diskMiB === undefined) return;
+  const image = `${layers}.img`;
+  await must(["truncate", "-s", `${host.diskMiB}M`, image]);
+  await must(["mkfs.ext4", "-q", "-F", "-m", "0", "-d", layers, image]);
+}
+
+/** Holds the host's own layer, and what the overlay needs beside it. */
+function layersDirectory({ directory, diskMiB }: LabHost): string {
+  return diskMiB === undefined ? directory : `${directory}/disk`;
 }
 
 /** Writes a file into the layer of a host that is switched off. Private keys and `/root` are for root only. */
 async function writeHostFile(host: LabHost, path: string, text: string): Promise<void> {
-  const full = `${host.directory}/upper${path}`;
+  const upper = `${layersDirectory(host)}/upper`;
+  const full = `${upper}${path}`;
   const parent = full.slice(0, full.lastIndexOf("/"));
   await Deno.mkdir(parent, { recursive: true, mode: 0o755 });
-  if (path.startsWith("/root/")) await Deno.chmod(`${host.directory}/upper/root`, 0o700);
+  if (path.startsWith("/root/")) await Deno.chmod(`${upper}/root`, 0o700);
   await Deno.writeTextFile(full, text, {
     mode: /_key$/.test(path) || path.startsWith("/root/") ? 0o600 : 0o644,
   });
@@ -67,7 +82,8 @@ async function writeHostFile(host: LabHost, path: string, text: string): Promise
 async function startContainer(state: LabState, host: LabHost): Promise<ProcessRecord> {
   await Deno.mkdir(host.cgroup, { recursive: true });
   const { directory } = host;
-  const mounts = [`${directory}/root`, host.layers.join(":"), `${directory}/upper`, `${directory}/work`];
+  const layers = layersDirectory(host);
+  const mounts = [`${directory}/root`, host.layers.join(":"), `${layers}/upper`, `${layers}/work`];
   const supervisor = [
     "unshare",
     "--mount",

@@ -11,12 +11,15 @@ const CACHE = `${ROOT}/.cache`;
 /** Everything that decides what an executable is made of. */
 const SOURCES = ["main.ts", "deno.json", "deno.lock", "lib", "scripts/compile.ts", "scripts/compile"];
 
-/** How an executable is made: by `deno compile`, or self-unpacking. */
-export type ExecutableKind = "compiled" | "self-unpacking";
+/** How an executable is made: by `deno compile`, or self-unpacking; `chaos` is a compiled one that can be struck (see tests/chaos). */
+export type ExecutableKind = "compiled" | "self-unpacking" | "chaos";
+
+const CHAOS_ENTRY = "tests/chaos/main.ts";
+const CHAOS_SOURCES = [CHAOS_ENTRY, "tests/chaos/strike.ts"];
 
 /** Path of an executable of this kind made from the present sources, perhaps as another version. */
 export async function executable(kind: ExecutableKind, version?: string): Promise<string> {
-  const path = `${CACHE}/mobula-${kind}-${await hashOfSources()}${
+  const path = `${CACHE}/mobula-${kind}-${await hashOfSources(kind)}${
     version === undefined ? "" : `-${version}`
   }`;
   await Deno.mkdir(CACHE, { recursive: true });
@@ -47,12 +50,13 @@ async function makeVersion(kind: ExecutableKind, output: string, version: string
 
 async function make(kind: ExecutableKind, output: string, root: string): Promise<void> {
   const env: Record<string, string> = { ...Deno.env.toObject() };
-  if (kind === "compiled" && env.DENORT_BIN === undefined) {
+  if (kind !== "self-unpacking" && env.DENORT_BIN === undefined) {
     env.DENORT_BIN = `${CACHE}/denort-2.4.2`;
     await getDenort(env.DENORT_BIN);
   }
   const script = `${root}/scripts/compile.ts`;
-  await must([Deno.execPath(), "run", "-A", script, "--kind", kind, "--output", output], { env, cwd: root });
+  const options = kind === "chaos" ? ["--kind", "compiled", "--entry", CHAOS_ENTRY] : ["--kind", kind];
+  await must([Deno.execPath(), "run", "-A", script, ...options, "--output", output], { env, cwd: root });
 }
 
 async function removeOlder(kind: ExecutableKind): Promise<void> {
@@ -62,8 +66,9 @@ async function removeOlder(kind: ExecutableKind): Promise<void> {
   }
 }
 
-async function hashOfSources(): Promise<string> {
-  const files = (await Promise.all(SOURCES.map((name) => filesBelow(`${ROOT}/${name}`)))).flat().sort();
+async function hashOfSources(kind: ExecutableKind): Promise<string> {
+  const sources = kind === "chaos" ? [...SOURCES, ...CHAOS_SOURCES] : SOURCES;
+  const files = (await Promise.all(sources.map((name) => filesBelow(`${ROOT}/${name}`)))).flat().sort();
   const texts = await Promise.all(files.map(async (file) => `${file}\n${await Deno.readTextFile(file)}`));
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(texts.join("\n")));
   return [...new Uint8Array(digest).slice(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");

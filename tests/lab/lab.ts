@@ -317,6 +317,7 @@ async function addHost(state: LabState, options: HostOptions): Promise<LabHost> 
     layers,
     directory,
     cgroup: `${state.cgroup}/${name}`,
+    ...options.diskMiB === undefined ? {} : { diskMiB: options.diskMiB },
   };
   await Deno.mkdir(`${state.directory}/www`, { recursive: true });
   await publish(repository, `${state.directory}/www/${suite}`, kind);

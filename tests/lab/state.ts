@@ -23,12 +23,15 @@ export interface HostOptions {
   readonly image?: ImageKind;
   /** MTU of the NIC in bytes; default: 1500. */
   readonly mtu?: number;
+  /** Gives a container a disk of its own, of so many MiB: one that can be full. Default: this machine's. */
+  readonly diskMiB?: number;
   /** Further files: absolute path → text, written before the first start. */
   readonly files?: Readonly<Record<string, string>>;
 }
 
 /** A host of a lab. */
-export interface LabHost extends Required<Omit<HostOptions, "files" | "mtu">> {
+export interface LabHost extends Required<Omit<HostOptions, "files" | "mtu" | "diskMiB">> {
+  readonly diskMiB?: number;
   /** Holds the host's disk and console log. */
   readonly directory: string;
   readonly cgroup: string;

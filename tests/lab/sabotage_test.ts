@@ -1,0 +1,190 @@
+/**
+ * What is wrong with a host, or put wrong by somebody else while it is activated, is noticed, and the host is back by itself: at once
+ * where the activation itself fails, else when its time is over. Needs root and the lab's packages.
+ */
+import { assertEquals, assertMatch } from "@std/assert";
+import { executable } from "./executables.ts";
+import { expectAsBefore, settledPicture } from "./host_picture.ts";
+import { writeInventory } from "./inventory.ts";
+import type { CommandResult, HostOptions, Lab } from "./lab.ts";
+import { allInnerAddresses, unreached } from "./probes.ts";
+import { expectCode, mobula, setStage } from "./proof.ts";
+import { ask, snapshot } from "./snapshot.ts";
+import { waitFor } from "./wait.ts";
+
+const HOSTS: readonly HostOptions[] = [
+  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
+  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
+  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
+];
+const NAMES = HOSTS.map(({ name }) => name);
+
+/** Seconds: so long that nothing but a failure can be why a host is back. */
+const NEVER = 900;
+/** Seconds: long enough for an activation on a busy machine. */
+const SOON = 20;
+
+interface Before {
+  readonly program: string;
+  readonly network: ReadonlyMap<string, readonly string[]>;
+}
+
+const { proof } = setStage<Before>({ name: "sabotage", hosts: HOSTS, prepare });
+
+async function prepare(lab: Lab): Promise<Before> {
+  const program = await executable("compiled");
+  await writeInventory(lab);
+  const network = new Map<string, readonly string[]>();
+  for (const name of NAMES) network.set(name, await settledPicture(lab, name, "network"));
+  return { program, network };
+}
+
+async function push(lab: Lab, { program }: Before, confirmSeconds: number): Promise<CommandResult> {
+  const timeout = ["--confirm-timeout", String(confirmSeconds)];
+  return await mobula(lab, { executable: program }, "push", "--no-reboot", ...timeout);
+}
+
+async function uninstall(lab: Lab, { program }: Before, host: string): Promise<void> {
+  expectCode(await mobula(lab, { executable: program }, "uninstall", "--limit", host), 0, "uninstall");
+}
+
+async function expectBaseline(lab: Lab, { network }: Before, host: string): Promise<void> {
+  await expectAsBefore(lab, host, { part: "network", before: network.get(host)!, deadlineMs: 10_000 });
+  expectCode(await lab.ssh(host, "true"), 0, `ssh to ${host}`);
+  assertEquals((await lab.exec(host, ["test", "-e", "/opt/mobula/armed.json"])).code, 1, `${host} is armed`);
+}
+
+async function expectOneNetwork(lab: Lab): Promise<void> {
+  for (const name of NAMES) {
+    assertEquals(await unreached(lab.network(name), allInnerAddresses(lab.state.hosts)), [], name);
+  }
+}
+
+async function generation(lab: Lab, host: string): Promise<number> {
+  return Number((await ask(lab, host, ["readlink", "/opt/mobula/current"])).trim().split("/").at(-1));
+}
+
+/** Puts a program of the host's out of order: it fails where its arguments hold the word. */
+async function breakProgram(lab: Lab, host: string, program: string, word: string): Promise<void> {
+  const script = `#!/bin/sh\ncase " $* " in *" ${word} "*) echo sabotaged >&2; exit 1 ;; esac\n` +
+    `PATH=/usr/sbin:/usr/bin:/sbin:/bin exec ${program} "$@"\n`;
+  const argv = ["sh", "-euc", 'cat >"$1"; chmod 755 "$1"', "sh", `/usr/local/sbin/${program}`];
+  expectCode(await lab.exec(host, argv, { stdin: script }), 0, "the sabotage");
+}
+
+async function mendProgram(lab: Lab, host: string, program: string): Promise<void> {
+  await ask(lab, host, ["rm", `/usr/local/sbin/${program}`]);
+}
+
+const DROP_IN = "/etc/systemd/system/mobula.service.d";
+
+/** Runs a shell command on the host whenever the network has just been brought up. */
+async function spoilAfterUp(lab: Lab, host: string, command: string): Promise<void> {
+  const script = 'mkdir -p "$1"; cat >"$1/spoil"; chmod 755 "$1/spoil"; ' +
+    'printf "[Service]\\nExecStartPost=/bin/sh %s/spoil\\n" "$1" >"$1/sabotage.conf"';
+  const done = await lab.exec(host, ["sh", "-euc", script, "sh", DROP_IN], { stdin: `${command}\n` });
+  expectCode(done, 0, "the sabotage");
+}
+
+/** A disk that was cloned from another machine, say. */
+const BASELINE_OF_ANOTHER = {
+  schema: 1,
+  interface: "eth99",
+  mac: "02:00:00:00:00:99",
+  mtu: 1500,
+  addresses: ["198.51.100.4/24"],
+  routes: [{ family: "inet", destination: "default", via: "198.51.100.254", protocol: "static" }],
+  resolvers: [],
+  search: [],
+  resolvConf: { text: "nameserver 198.51.100.253\n" },
+  sshPort: 22,
+  managers: [],
+};
+
+proof(
+  "an activation that fails, and a card that does not exist: both are back at once, the third is done",
+  async (lab, before) => {
+    await breakProgram(lab, "beta", "ethtool", "tx");
+    const write = ["sh", "-euc", 'mkdir -p "${1%/*}"; cat >"$1"', "sh", "/opt/mobula/baseline.json"];
+    const written = await lab.exec("gamma", write, { stdin: JSON.stringify(BASELINE_OF_ANOTHER) });
+    expectCode(written, 0, "the baseline");
+    const pushed = await push(lab, before, NEVER);
+    expectCode(pushed, 1, "the sabotaged push");
+    assertMatch(pushed.stdout, /^ {2}. alpha \(id 2\): installed/m);
+    assertMatch(
+      pushed.stdout,
+      /✗ beta \(id 3\) failed in activate:\n.*set veth_fac0 tx checksum off[^]*so the host went back to the network of before/,
+    );
+    assertMatch(
+      pushed.stdout,
+      /✗ gamma \(id 4\) failed in activate:\n.*no link has the address 02:00:00:00:00:99 \(it was called eth99\)[^]*goes back to the network of before at once/,
+    );
+    await expectBaseline(lab, before, "beta");
+    await expectBaseline(lab, before, "gamma");
+    await mendProgram(lab, "beta", "ethtool");
+    expectCode(await push(lab, before, NEVER), 0, "the push after it");
+    await expectOneNetwork(lab);
+  },
+);
+
+proof("an update that fails on one host: that one is back at once, as it was", async (lab, before) => {
+  const [confirmed, old] = [await generation(lab, "beta"), await snapshot(lab, "beta")];
+  const others = await generation(lab, "alpha");
+  await writeInventory(lab, { extraWires: { "10.30.200.1": old.publicKey.replace(/^..../, "abcd") } });
+  await breakProgram(lab, "beta", "wg", "addconf");
+  const pushed = await push(lab, before, NEVER);
+  expectCode(pushed, 1, "the push that fails on beta");
+  const told = new RegExp(
+    `✗ beta \\(id 3\\) failed in activate:\\n.*sabotaged[^]*goes back to generation ${confirmed} at once`,
+  );
+  assertMatch(pushed.stdout, told);
+  await expectReturned(lab, "beta", confirmed);
+  assertEquals(await generation(lab, "alpha"), others + 1);
+  assertEquals((await snapshot(lab, "beta")).peers.size, old.peers.size);
+  await expectOneNetwork(lab);
+  await mendProgram(lab, "beta", "wg");
+  expectCode(await push(lab, before, NEVER), 0, "the push after it");
+  await expectOneNetwork(lab);
+});
+
+async function expectReturned(lab: Lab, host: string, wanted: number): Promise<void> {
+  await waitFor(`${host} to be back`, async () => {
+    assertEquals(await generation(lab, host), wanted);
+    assertEquals((await lab.exec(host, ["test", "-e", "/opt/mobula/armed.json"])).code, 1, "still armed");
+    return true;
+  });
+}
+
+const SPOILS = [
+  {
+    what: "a wrong key",
+    command:
+      "wg genkey >/run/spoil.key; ip netns exec mobula wg set mo-wg-gw private-key /run/spoil.key; rm /run/spoil.key",
+  },
+  {
+    what: "a wrong MTU",
+    command: "ip -n mobula link set host0 mtu 68; ip -n mobula link set mo-ext-gw mtu 68",
+  },
+];
+
+for (const { what, command } of SPOILS) {
+  proof(
+    `${what}: nobody can confirm the host, so it goes back to the network of before`,
+    async (lab, before) => {
+      await uninstall(lab, before, "beta");
+      await expectBaseline(lab, before, "beta");
+      await spoilAfterUp(lab, "beta", command);
+      const pushed = await push(lab, before, SOON);
+      expectCode(pushed, 1, `the push with ${what}`);
+      assertMatch(
+        pushed.stdout,
+        /✗ beta \(id 3\) failed in (activate|confirm):\n.*went back to the network of before/,
+      );
+      assertMatch(pushed.stdout, /^ {2}. alpha \(id 2\): (updated|nothing to change)/m);
+      await expectBaseline(lab, before, "beta");
+      await ask(lab, "beta", ["rm", "-r", DROP_IN]);
+      expectCode(await push(lab, before, SOON), 0, "the push after the repair");
+      await expectOneNetwork(lab);
+    },
+  );
+}
