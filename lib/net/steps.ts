@@ -27,6 +27,7 @@ export function networkSteps(wanted: Network, seen: Seen): Step[] {
     ...unitSteps(wanted, seen),
     ...wireguardSteps(wanted.wireguard, seen.wireguard),
     ...switchSteps(wanted.switch, seen.switch),
+    ...flowSteps(wanted, seen),
     ...nicSteps(nic),
     ...linkSetSteps(wanted, seen, nic),
     ...neighbourSteps(wanted, seen),
@@ -79,6 +80,11 @@ function firewallSteps(wanted: Network, seen: Seen): Step[] {
     argv: [`${BIN_DIR}/load-firewall`],
     stdin: wanted.firewall.text,
   }];
+}
+
+function flowSteps(wanted: Network, seen: Seen): Step[] {
+  if (seen.flows === wanted.flows.text) return [];
+  return [{ title: "load the switch's flows", argv: [`${BIN_DIR}/load-flows`], stdin: wanted.flows.text }];
 }
 
 function linkAddSteps(wanted: Network, seen: Seen): Step[] {

@@ -5,9 +5,12 @@ import { GENEVE_PORT, hostAddresses, hostMac, innerMtus, NETWORKS, WIREGUARD_POR
 import type { Baseline, Capabilities } from "../facts.ts";
 import type { HostConfig } from "../fleet.ts";
 import type { Namespace } from "../step.ts";
+import { renderFlows } from "../render/flows.ts";
 import { renderNftables } from "../render/nftables.ts";
 import {
+  directPort,
   externalVeth,
+  isMeshPeer,
   LINK,
   type Link,
   type Neighbour,
@@ -17,6 +20,7 @@ import {
   type Switch,
   type SwitchPort,
   type Sysctl,
+  treePort,
   type Wireguard,
 } from "./network.ts";
 
@@ -47,6 +51,7 @@ export function wantedNetwork(input: HostInput): Network {
     rules: wantedRules(config.self),
     wireguard: wantedWireguard(config),
     switch: wantedSwitch(config, capabilities),
+    flows: { text: renderFlows(config, capabilities) },
     firewall: { text: renderNftables({ id: config.self, baseline, capabilities }) },
     units: wantedUnits(capabilities),
   };
@@ -271,7 +276,7 @@ function wantedRules(id: number): Rule[] {
 
 function wantedWireguard(config: HostConfig): Wireguard {
   const own = config.hosts.find((host) => host.id === config.self);
-  const peers = config.hosts.filter((host) => host.id !== config.self && host.publicKey !== undefined)
+  const peers = config.hosts.filter((host) => isMeshPeer(host, config.self))
     .map((host) => ({
       publicKey: host.publicKey ?? "",
       endpoint: `${host.address}:${WIREGUARD_PORT}`,
@@ -287,7 +292,10 @@ function wantedWireguard(config: HostConfig): Wireguard {
   return { publicKey: own?.publicKey ?? "", listenPort: WIREGUARD_PORT, peers: [...peers, ...clients] };
 }
 
-/** The switch: one bridge, one geneve port per peer, RSTP cuts the loops; in userspace mode also the tunnels' underlay bridge. */
+/**
+ * The switch: one bridge; per peer a geneve port in the tree, whose loops RSTP cuts, and one on the direct path, which only flows use;
+ * in userspace mode also the tunnels' underlay bridge.
+ */
 function wantedSwitch(config: HostConfig, capabilities: Capabilities): Switch {
   const id = config.self;
   const netdev = capabilities.datapath === "netdev";
@@ -305,8 +313,7 @@ function wantedSwitch(config: HostConfig, capabilities: Capabilities): Switch {
   const ports = [
     edgePort(LINK.switch, LINK.accessPort),
     ...(netdev ? [edgePort(LINK.switch, LINK.gatewayPort)] : []),
-    ...config.hosts.filter((peer) => peer.id !== id && peer.publicKey !== undefined)
-      .map((peer) => treePort(id, peer.id)),
+    ...config.hosts.filter((peer) => isMeshPeer(peer, id)).flatMap((peer) => tunnelPorts(config, peer.id)),
   ];
   if (!netdev) return { bridges: [bridge], ports };
   const underlay = {
@@ -334,18 +341,35 @@ function edgePort(bridge: string, name: string): SwitchPort {
   return { bridge, name, port: { "other_config:rstp-enable": "false" }, interface: {} };
 }
 
-/** The port of the tree towards a peer; its name holds the peer's id. */
-function treePort(id: number, peer: number): SwitchPort {
-  return {
-    bridge: LINK.switch,
-    name: `mo-tree-${peer}`,
-    port: {},
-    interface: {
-      type: "geneve",
-      "options:local_ip": hostAddresses(id).tunnel,
-      "options:remote_ip": hostAddresses(peer).tunnel,
-      "options:dst_port": String(GENEVE_PORT),
-      "options:key": "flow",
-    },
+/** Not an origin that `tun_id` may hold (1..32767): frames of the direct path, apart from those of the tree. */
+const DIRECT_KEY = 0x6d6f00;
+/** No frame has this VLAN: the switch's own forwarding leaves the port alone, so that losing the flows makes no loop. */
+const NO_VLAN = "4095";
+
+/** The ports towards a peer. BFD on both: the tree takes a dead tunnel out at once, and so do the flows. */
+function tunnelPorts({ self, switching }: HostConfig, peer: number): SwitchPort[] {
+  const geneve = {
+    type: "geneve",
+    "options:local_ip": hostAddresses(self).tunnel,
+    "options:remote_ip": hostAddresses(peer).tunnel,
+    "options:dst_port": String(GENEVE_PORT),
   };
+  const tree = { bridge: LINK.switch, name: treePort(peer), port: {} };
+  if (switching.mode === "tree") return [{ ...tree, interface: { ...geneve, "options:key": "flow" } }];
+  const interval = String(switching.bfdInterval);
+  const bfd = {
+    "bfd:enable": "true",
+    "bfd:min_tx": interval,
+    "bfd:min_rx": interval,
+    "bfd:mult": String(switching.bfdMultiplier),
+  };
+  return [
+    { ...tree, interface: { ...geneve, ...bfd, "options:key": "flow" } },
+    {
+      bridge: LINK.switch,
+      name: directPort(peer),
+      port: { "other_config:rstp-enable": "false", trunks: NO_VLAN },
+      interface: { ...geneve, ...bfd, "options:key": String(DIRECT_KEY) },
+    },
+  ];
 }

@@ -6,7 +6,7 @@
  */
 import type { Capabilities } from "../facts.ts";
 import { LINK } from "../net/network.ts";
-import { RUN_DIR, SWITCH_CONTROL, SWITCH_DB } from "../net/seen.ts";
+import { FLOW_TABLES, LIST_FLOWS, OFCTL, RUN_DIR, SWITCH_CONTROL, SWITCH_DB } from "../net/seen.ts";
 import { BIN_DIR } from "../net/steps.ts";
 import { switchNamespace } from "../net/wanted.ts";
 import type { WantedFile } from "../step.ts";
@@ -47,6 +47,7 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     program("wait-daemon", WAIT_DAEMON),
     program("run-heal", RUN_HEAL),
     program("load-firewall", LOAD_FIREWALL),
+    program("load-flows", LOAD_FLOWS),
   ];
 }
 
@@ -233,4 +234,37 @@ cat >${RUN_DIR}/firewall.nft
 ip netns exec mobula nft -f ${RUN_DIR}/firewall.nft
 ip netns exec mobula sh -c 'nft -s list table inet mobula && nft -s list table ip mobula' >${RUN_DIR}/firewall.new
 mv ${RUN_DIR}/firewall.new ${RUN_DIR}/firewall.listing
+`;
+
+/**
+ * Takes the text of the flows on standard input. First adds, then removes: no frame meets an empty table, and what was learned (table
+ * 1) stays. What bears another cookie than this text's is not of it. Remembers what loading made, so that a change by hand, or a
+ * switch that has forgotten all, is noticed.
+ */
+const LOAD_FLOWS = `set -eu
+umask 077
+cd ${RUN_DIR}
+rm -f flows.listing
+cat >flows.text
+cookie=$(printf 0x%x "$(cksum <flows.text | cut -d ' ' -f 1)")
+pick() { sed -n "s/^$1 //p" flows.text; }
+meters='s/^$//'
+# Kernels before 4.15 have no meters: floods are not limited there.
+for meter in $(pick meter); do
+  ${OFCTL("add-meter", '"$meter"')} 2>/dev/null || ${OFCTL("mod-meter", '"$meter"')} 2>flows.error || {
+  echo "Cannot limit floods: $(cat flows.error); expected a switch that has meters" >&2
+  meters='s/meter:[0-9]*,//'
+}
+done
+pick group | sed 's/^/add_or_mod /' | ${OFCTL("add-groups", "-")}
+pick flow | sed -e "s/^/cookie=$cookie,/" -e "$meters" | ${OFCTL("add-flows", "-")}
+for table in ${FLOW_TABLES}; do
+  ${OFCTL("--no-stats dump-flows", "table=$table")} | grep actions= | grep -v "cookie=$cookie," |
+    sed -e 's/ actions=.*//' -e 's/cookie=[^ ]* *//' -e 's/table=[^ ]* *//' -e "s/^ */table=$table,/"
+done | ${OFCTL("--strict del-flows", "-")}
+for group in $(${OFCTL("dump-groups")} | sed -n 's/.*group_id=\\([0-9]*\\),.*/\\1/p'); do
+  pick group | grep -q "^group_id=$group," || ${OFCTL("del-groups", '"group_id=$group"')}
+done
+${LIST_FLOWS} >flows.new
+mv flows.new flows.listing
 `;
