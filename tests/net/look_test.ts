@@ -91,6 +91,7 @@ for (const name of ["debian12", "debian13"]) {
     const tunnel = seen.switch?.interfaces.find(({ name }) => name.startsWith("mo-tree-"));
     assertEquals(tunnel?.columns["options:local_ip"], `169.254.0.${id}`);
     assertEquals(seen.firewall, wanted.firewall.text);
+    assertEquals(seen.flows, wanted.flows.text);
     assertEquals(seen.activeUnits, wanted.units);
   });
 }
@@ -317,6 +318,11 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
     "the firewall is not as it was loaded",
     { ...seen, firewall: undefined },
     [`/opt/mobula/bin/load-firewall <${wanted.firewall.text.replaceAll("\n", "|")}`],
+  ],
+  [
+    "the flows are not as they were loaded",
+    { ...seen, flows: undefined },
+    [`/opt/mobula/bin/load-flows <${wanted.flows.text.replaceAll("\n", "|")}`],
   ],
   [
     "daemons have stopped",
