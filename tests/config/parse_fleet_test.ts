@@ -252,7 +252,7 @@ const REFUSED: Record<string, [Texts, ...string[]]> = {
   ],
   "wrong values for the switching": [
     withVars(
-      "{mobula_switching: star, mobula_bfd_interval: 5, mobula_bfd_multiplier: 1, mobula_flood_limit: 0}",
+      "mobula_switching: star, mobula_bfd_interval: 5, mobula_bfd_multiplier: 1, mobula_flood_limit: 0",
     ),
     'hosts.yml: all.vars.mobula_switching: found "star"; expected direct or tree',
     "hosts.yml: all.vars.mobula_bfd_interval: found 5; expected a whole number from 20 to 10000",
