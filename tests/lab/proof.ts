@@ -136,7 +136,7 @@ export interface MobulaOptions {
 export async function mobula(
   lab: Lab,
   { executable, directory = lab.directory, timeoutMs = 300_000 }: MobulaOptions,
-  verb: "push" | "verify" | "keys" | "rollback" | "uninstall",
+  verb: "push" | "plan" | "verify" | "keys" | "rollback" | "uninstall",
   ...args: readonly string[]
 ): Promise<CommandResult> {
   const ssh = verb === "keys" ? [] : ["--ssh-config", lab.sshConfig];
