@@ -17,6 +17,7 @@ const RESOLV_CONF = "/etc/resolv.conf";
 export const OUR_UNITS: readonly string[] = [
   MAIN_UNIT,
   HEAL_UNIT,
+  "mobula-paths.service",
   "mobula-dnsmasq.service",
   "mobula-wireguard.service",
   "mobula-vswitchd.service",

@@ -1,7 +1,7 @@
 /**
  * Host input and what is seen → the host's whole plan: files, then steps. Pure.
  */
-import { networkSteps } from "../net/steps.ts";
+import { BIN_DIR, networkSteps } from "../net/steps.ts";
 import type { Seen } from "../net/seen.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
 import { ETC_DIR } from "../render/dnsmasq.ts";
@@ -61,6 +61,11 @@ const RELOADS = {
       effect: "names at this gateway, under 1 s",
     },
   },
+  paths: {
+    concerns: (path: string) => path === `${BIN_DIR}/run-paths`,
+    when: "after",
+    step: { title: "restart mobula-paths", argv: ["systemctl", "restart", "mobula-paths.service"] },
+  },
   networkd: {
     concerns: (path: string) => path.startsWith("/etc/systemd/network"),
     when: "after",
@@ -119,9 +124,10 @@ function editedFiles({ baseline }: HostInput, seen: SeenHost): WantedFile[] {
   });
 }
 
-/** A dnsmasq that is only about to start reads its files anyway. */
+/** What is only about to start reads its files anyway. */
 function isRunning(name: Reload, seen: SeenHost): boolean {
-  return !name.startsWith("dnsmasq") || seen.network.activeUnits.includes("mobula-dnsmasq.service");
+  const unit = /^(dnsmasq|paths)/.exec(name)?.[1];
+  return unit === undefined || seen.network.activeUnits.includes(`mobula-${unit}.service`);
 }
 
 /** Titles of everything the plan does, in order. */

@@ -173,6 +173,11 @@ function linkSetSteps(wanted: Network, seen: Seen, nic: Nic): Step[] {
   });
 }
 
+/** What a link that Open vSwitch has just made anew needs. */
+export function freshLinkSteps(link: Link): Step[] {
+  return [...attributeSteps(link, BLANK), ...addressSteps(link, BLANK)];
+}
+
 /** The external interface as it is after `nicSteps`: a move takes all settings away, and a rename wants it down. */
 function settledNic({ wanted, found }: Nic): Partial<SeenLink> {
   if (found.scope !== wanted.scope) return BLANK;
@@ -270,9 +275,14 @@ function routeSteps(wanted: Network, seen: Seen): Step[] {
   ];
 }
 
+/** Marks the routes that run-paths adds and removes by itself, so that no plan minds them; nobody else's (rt_protos). */
+export const DETOUR_PROTOCOL = "109";
+
 /** Only what nobody but us can have made: IPv4 routes in the gateway, and our table on the host. */
 function isOurs(route: SeenRoute): boolean {
-  if (route.family !== "inet" || route.protocol === "kernel") return false;
+  if (route.family !== "inet" || route.protocol === "kernel" || route.protocol === DETOUR_PROTOCOL) {
+    return false;
+  }
   return route.scope === "root" ? route.device === LINK.intrawire : route.table === 254;
 }
 

@@ -68,7 +68,12 @@ export function switchNamespace(capabilities: Capabilities): Namespace {
 }
 
 function wantedUnits(capabilities: Capabilities): string[] {
-  const daemons = ["mobula-ovsdb.service", "mobula-vswitchd.service", "mobula-dnsmasq.service"];
+  const daemons = [
+    "mobula-ovsdb.service",
+    "mobula-vswitchd.service",
+    "mobula-paths.service",
+    "mobula-dnsmasq.service",
+  ];
   return capabilities.wireguard === "userspace" ? [...daemons, "mobula-wireguard.service"] : daemons;
 }
 
@@ -90,7 +95,8 @@ function wantedSysctls(): Sysctl[] {
   ];
 }
 
-function wantedLinks(input: HostInput): Link[] {
+/** The links alone. */
+export function wantedLinks(input: HostInput): Link[] {
   const { baseline, capabilities, config } = input;
   const { self: id } = config;
   const host = hostAddresses(id);
@@ -327,12 +333,17 @@ function wantedSwitch(config: HostConfig, capabilities: Capabilities): Switch {
   return {
     bridges: [underlay, bridge],
     ports: [{ bridge: LINK.underlayBridge, name: LINK.underlaySwitch, port: {}, interface: {} }, ...ports],
-    tunnel: {
-      network: NETWORKS.tunnel,
-      bridge: LINK.underlayBridge,
-      via: UNDERLAY.gateway,
-      mac: hostMac(id, "mo-und-gw"),
-    },
+    tunnel: switchTunnel(id),
+  };
+}
+
+/** How the tunnels of a switch in userspace mode find the gateway. */
+export function switchTunnel(id: number): NonNullable<Switch["tunnel"]> {
+  return {
+    network: NETWORKS.tunnel,
+    bridge: LINK.underlayBridge,
+    via: UNDERLAY.gateway,
+    mac: hostMac(id, "mo-und-gw"),
   };
 }
 

@@ -10,8 +10,8 @@ import type { HostConfig } from "../fleet.ts";
 import { directPort, isMeshPeer, LINK } from "../net/network.ts";
 import { HEADER } from "./header.ts";
 
-/** Tables: where a frame comes from; who has its destination (learned); what is for this host; which way it leaves. */
-const TABLE = { origin: 0, known: 1, local: 3, out: 4 } as const;
+/** Tables: where a frame comes from; who has its destination (learned); whose path is held back (run-paths); what is for this host; which way it leaves. */
+const TABLE = { origin: 0, known: 1, held: 2, local: 3, out: 4 } as const;
 
 /** Seconds after which an address that was not heard again is forgotten; the same as in the switch's own table. */
 const AGING = 300;
@@ -68,6 +68,7 @@ function localPortLines(port: string, self: number): string[] {
       learn(self, 0),
       `set_field:${self}->tun_id`,
       `resubmit(,${TABLE.known})`,
+      `resubmit(,${TABLE.held})`,
       `resubmit(,${TABLE.out})`,
     ]),
   ];

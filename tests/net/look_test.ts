@@ -295,6 +295,11 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
     [],
   ],
   [
+    "a detour of the intrawire over the access network",
+    withRoute({ destination: "10.30.0.9", device: "ovsbr-mobula", via: "10.31.0.9", protocol: "109" }),
+    [],
+  ],
+  [
     "a neighbour is missing",
     { ...seen, neighbours: seen.neighbours.filter(({ address }) => address !== "169.254.0.2") },
     ["[mobula] ip neigh replace 169.254.0.2 lladdr 02:6d:6f:00:02:0a dev mo-und-gw nud permanent"],
