@@ -6,6 +6,18 @@ import type { Secret } from "./secret.ts";
 /** How `veth_fac0` is configured: left blank for the admin, or given address, default route and resolver. */
 export type AccessMode = "none" | "auto";
 
+/** How the access network switches; the same on all hosts. */
+export interface Switching {
+  /** `direct`: known unicast takes one hop; `tree`: everything takes the spanning tree. */
+  readonly mode: "direct" | "tree";
+  /** Milliseconds between two BFD packets on each path. */
+  readonly bfdInterval: number;
+  /** So many of them missing: the path is dead. */
+  readonly bfdMultiplier: number;
+  /** Broadcast and unknown frames that one host may send into the network, packets per second. */
+  readonly floodLimit: number;
+}
+
 /** How the deployer reaches a host; what is missing is left to the ssh configuration. */
 export interface SshTarget {
   readonly host: string;
@@ -67,6 +79,7 @@ export interface Fleet {
   readonly keepKeys: boolean;
   /** `mobula_mtu`: the underlay's MTU in bytes, where it must not be taken from the hosts' NICs. */
   readonly underlayMtu?: number;
+  readonly switching: Switching;
 }
 
 /** What every host may know of another host. */
@@ -86,6 +99,7 @@ export interface HostConfig {
   readonly access: AccessMode;
   /** Smallest underlay MTU of the fleet, bytes. */
   readonly underlayMtu: number;
+  readonly switching: Switching;
   /** All hosts, this one too, by ascending id. */
   readonly hosts: readonly PeerHost[];
   readonly extraHosts: readonly ExtraHost[];

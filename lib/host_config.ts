@@ -3,7 +3,15 @@
  */
 import { z } from "zod";
 import { inNetwork, MAX_HOST_ID, MIN_HOST_ID, NETWORKS } from "./address.ts";
-import { isAccessAddress, isExternalAddress, isHostname } from "./config/kinds.ts";
+import {
+  BFD_INTERVAL,
+  BFD_MULTIPLIER,
+  FLOOD_LIMIT,
+  isAccessAddress,
+  isExternalAddress,
+  isHostname,
+} from "./config/kinds.ts";
+import { DEFAULT_SWITCHING } from "./config/switching.ts";
 import { HostError } from "./errors.ts";
 import type { Fleet, HostConfig, PeerHost } from "./fleet.ts";
 import { portOf } from "./forward.ts";
@@ -33,6 +41,7 @@ export function hostConfigFor(
     self: id,
     access: self.access,
     underlayMtu: fleet.underlayMtu ?? underlayMtu,
+    switching: fleet.switching,
     hosts: fleet.hosts.map(peer),
     extraHosts: fleet.extraHosts,
     extraWires: fleet.extraWires,
@@ -49,11 +58,20 @@ const inside = (network: string) =>
 
 const port = z.int().min(1).max(65535);
 
+const SWITCHING = z.object({
+  mode: z.enum(["direct", "tree"]),
+  bfdInterval: z.int().min(BFD_INTERVAL[0]).max(BFD_INTERVAL[1]),
+  bfdMultiplier: z.int().min(BFD_MULTIPLIER[0]).max(BFD_MULTIPLIER[1]),
+  floodLimit: z.int().min(FLOOD_LIMIT[0]).max(FLOOD_LIMIT[1]),
+});
+
 const HOST_CONFIG = z.object({
   schema: z.literal(1),
   self: hostId,
   access: z.enum(["none", "auto"]),
   underlayMtu: z.int().min(UNDERLAY_MTU[0]).max(UNDERLAY_MTU[1]),
+  // A generation from before there was a choice.
+  switching: SWITCHING.default({ ...DEFAULT_SWITCHING, mode: "tree" }),
   hosts: z.array(z.object({
     address: z.string().refine(isExternalAddress, "expected an external IPv4 address"),
     id: hostId,

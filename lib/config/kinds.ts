@@ -2,7 +2,7 @@
  * The kinds of value that the configuration knows: what each accepts, and how a message names it. Pure.
  */
 import { inNetwork, MAX_HOST_ID, MIN_HOST_ID, NETWORKS, parseIpv4 } from "../address.ts";
-import type { AccessMode } from "../fleet.ts";
+import type { AccessMode, Switching } from "../fleet.ts";
 import { isKey } from "../keys.ts";
 import { Secret } from "../secret.ts";
 
@@ -18,6 +18,10 @@ export interface Kind<T> {
 
 /** Bounds of `mobula_mtu`, bytes: what IPv6 needs, and what NICs can do. */
 const MTU_RANGE = [1280, 9216] as const;
+/** Bounds of the access network's settings: milliseconds, packets, packets per second. */
+export const BFD_INTERVAL = [20, 10_000] as const;
+export const BFD_MULTIPLIER = [2, 20] as const;
+export const FLOOD_LIMIT = [10, 1_000_000] as const;
 /** Blocks that no host can have as its external address, with the reason. */
 const NOT_EXTERNAL = [
   "0.0.0.0/8",
@@ -33,6 +37,10 @@ const NO = ["no", "false", "off", "0"];
 
 export const hostId: Kind<number> = integer(MIN_HOST_ID, MAX_HOST_ID);
 export const mtu: Kind<number> = integer(...MTU_RANGE);
+export const switchingMode: Kind<Switching["mode"]> = oneOf("direct", "tree");
+export const bfdInterval: Kind<number> = integer(...BFD_INTERVAL);
+export const bfdMultiplier: Kind<number> = integer(...BFD_MULTIPLIER);
+export const floodLimit: Kind<number> = integer(...FLOOD_LIMIT);
 /** Ansible takes a port in quotes, too. */
 export const port: Kind<number> = {
   ...integer(1, 65535),

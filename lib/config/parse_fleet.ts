@@ -10,6 +10,7 @@ import { type Inventory, readInventory } from "./inventory.ts";
 import { keysMode, mtu } from "./kinds.ts";
 import { type KeyPath, Problems, type Source } from "./problems.ts";
 import { readSetting } from "./settings.ts";
+import { readSwitching } from "./switching.ts";
 import { parseYaml } from "./yaml.ts";
 
 /** The configuration files; the extra ones may be missing. */
@@ -29,6 +30,7 @@ export function parseFleet({ hostsYml, extraHostsYml, extraWiresYml }: FleetFile
   const extraWires = parseExtra(extraWiresYml, readExtraWires, problems);
   const underlayMtu = readSetting(inventory.vars, "mobula_mtu", mtu, report);
   const keepKeys = readSetting(inventory.vars, "mobula_keys", keysMode, report) === "keep";
+  const switching = readSwitching(inventory.vars, report);
 
   crossCheck({ hosts, extraHosts, extraWires }, {
     hosts: hostsYml.file,
@@ -42,6 +44,7 @@ export function parseFleet({ hostsYml, extraHostsYml, extraWiresYml }: FleetFile
     extraHosts: extraHosts.map(withoutPath<ExtraHost>).sort(byAddress),
     extraWires: extraWires.map(withoutPath<ExtraWire>).sort(byAddress),
     keepKeys,
+    switching,
     ...(underlayMtu === undefined ? {} : { underlayMtu }),
   };
 }

@@ -28,6 +28,10 @@ const OURS: ReadonlyMap<string, readonly Place[]> = new Map([
   ["mobula_access", ANYWHERE],
   ["mobula_keys", ["all.vars"]],
   ["mobula_mtu", ["all.vars"]],
+  ["mobula_switching", ["all.vars"]],
+  ["mobula_bfd_interval", ["all.vars"]],
+  ["mobula_bfd_multiplier", ["all.vars"]],
+  ["mobula_flood_limit", ["all.vars"]],
 ]);
 /** Ansible's settings that mean the same to us; its others are left alone. */
 const ANSIBLES: ReadonlySet<string> = new Set([

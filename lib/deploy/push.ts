@@ -2,6 +2,7 @@
  * Runs the phases over the fleet: all hosts in parallel inside a phase, a barrier between phases, and whoever fails drops out.
  * Effects: those of the phases, and a temporary folder.
  */
+import { DEFAULT_SWITCHING } from "../config/switching.ts";
 import { CommandError, ConfigError, EXIT, HostError, TransportError, UsageError } from "../errors.ts";
 import type { Progress } from "../ui/progress.ts";
 import { inParallel } from "./parallel.ts";
@@ -36,7 +37,7 @@ export async function push(
     progress,
     directory,
     phase: phases[0]!,
-    fleet: { hosts: [], extraHosts: [], extraWires: [], keepKeys: false },
+    fleet: { hosts: [], extraHosts: [], extraWires: [], keepKeys: false, switching: DEFAULT_SWITCHING },
     pubkeys: new Map(),
     hosts: [],
   };

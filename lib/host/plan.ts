@@ -2,7 +2,7 @@
  * Host input and what is seen → the host's whole plan: files, then steps. Pure.
  */
 import { isKey } from "../keys.ts";
-import { networkSteps } from "../net/steps.ts";
+import { BIN_DIR, networkSteps } from "../net/steps.ts";
 import type { Seen, SeenMode } from "../net/seen.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
 import { keyFile } from "../net/wireguard.ts";
@@ -77,6 +77,11 @@ const RELOADS = {
       argv: ["systemctl", "restart", "mobula-dnsmasq.service"],
       effect: "names at this gateway, under 1 s",
     },
+  },
+  paths: {
+    concerns: (path: string) => path === `${BIN_DIR}/run-paths`,
+    when: "after",
+    step: { title: "restart mobula-paths", argv: ["systemctl", "restart", "mobula-paths.service"] },
   },
   networkd: {
     concerns: (path: string) => path.startsWith("/etc/systemd/network"),
@@ -169,9 +174,10 @@ function editedFiles({ baseline }: HostInput, seen: SeenHost): WantedFile[] {
   return [...interfaces, ...apparmorFiles(seen.files)];
 }
 
-/** A dnsmasq that is only about to start reads its files anyway. */
+/** What is only about to start reads its files anyway. */
 function isRunning(name: Reload, seen: SeenHost): boolean {
-  return !name.startsWith("dnsmasq") || seen.network.activeUnits.includes("mobula-dnsmasq.service");
+  const unit = /^(dnsmasq|paths)/.exec(name)?.[1];
+  return unit === undefined || seen.network.activeUnits.includes(`mobula-${unit}.service`);
 }
 
 /** Titles of everything the plan does, in order. */

@@ -30,6 +30,24 @@ export function externalVeth(nic: string): string {
   return `veth_${nic.slice(-10)}`;
 }
 
+/** The switch's port on the direct path to a peer; its name holds the peer's id. */
+export function directPort(peer: number): string {
+  return `mo-path-${peer}`;
+}
+
+/** The switch's port towards a peer in the tree; its name holds the peer's id. */
+export function treePort(peer: number): string {
+  return `mo-tree-${peer}`;
+}
+
+/** Whether `host` has a place in the mesh of host `self`: its key is known. */
+export function isMeshPeer(
+  host: { readonly id: number; readonly publicKey?: string },
+  self: number,
+): boolean {
+  return host.id !== self && host.publicKey !== undefined;
+}
+
 /** A link's place: two namespaces may have links of one name. */
 export interface LinkRef {
   readonly scope: Scope;
@@ -146,6 +164,11 @@ export interface Firewall {
   readonly text: string;
 }
 
+/** Flows, groups and meters of `ovsbr-mobula`, as `renderFlows` writes them. */
+export interface Flows {
+  readonly text: string;
+}
+
 /** Everything of the network that is ours. */
 export interface Network {
   readonly namespaces: readonly Namespace[];
@@ -156,6 +179,7 @@ export interface Network {
   readonly rules: readonly Rule[];
   readonly wireguard: Wireguard;
   readonly switch: Switch;
+  readonly flows: Flows;
   readonly firewall: Firewall;
   /** systemd units that must run. */
   readonly units: readonly string[];

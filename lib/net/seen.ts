@@ -9,6 +9,17 @@ export const RUN_DIR = "/run/mobula";
 export const SWITCH_DB = `unix:${RUN_DIR}/ovs/db.sock`;
 export const SWITCH_CONTROL = `${RUN_DIR}/ovs/vswitchd.ctl`;
 
+/** Where the bridge's flows can be talked about, and the version of OpenFlow that every Open vSwitch in question speaks. */
+const FLOW_CONTROL = `${RUN_DIR}/ovs/${LINK.switch}.mgmt`;
+export const OFCTL = (verb: string, ...args: string[]) =>
+  ["ovs-ofctl -O OpenFlow13 --timeout=20", verb, `unix:${FLOW_CONTROL}`, ...args].join(" ");
+/** The tables that are written; what the switch learns by itself is in another. */
+export const FLOW_TABLES = "0 3 4";
+/** Prints all flows but the learned ones, groups and meters. The order in which they are told means nothing. */
+export const LIST_FLOWS = `{ for table in ${FLOW_TABLES}; do ${
+  OFCTL("--no-stats dump-flows", "table=$table")
+}; done; ${OFCTL("dump-groups")}; ${OFCTL("dump-meters")}; } | grep -v -e '^OFPST' -e '^NXST' | sort`;
+
 /** A live link. */
 export interface SeenLink {
   readonly scope: Scope;
@@ -87,6 +98,8 @@ export interface Seen {
   };
   /** The ruleset that was loaded, if the live one is still exactly what loading it made. */
   readonly firewall?: string;
+  /** The same for the switch's flows. */
+  readonly flows?: string;
   readonly activeUnits: readonly string[];
 }
 
@@ -137,6 +150,10 @@ if [ -e ${RUN_DIR}/firewall.listing ] && [ -e /run/netns/mobula ]; then
   [ "$live" = "$(cat ${RUN_DIR}/firewall.listing)" ] && { echo "@@firewall"; cat ${RUN_DIR}/firewall.nft; }
 fi
 echo "@@modes"; stat -L -c '%a %u:%g %n' ${files.join(" ")} 2>/dev/null
+if [ -e ${RUN_DIR}/flows.listing ] && [ -S ${FLOW_CONTROL} ]; then
+  live=$(${LIST_FLOWS} 2>/dev/null)
+  [ "$live" = "$(cat ${RUN_DIR}/flows.listing)" ] && { echo "@@flows"; cat ${RUN_DIR}/flows.text; }
+fi
 echo "@@units"; systemctl is-active ${units.join(" ")}
 exit 0
 `;
@@ -168,6 +185,7 @@ export function parseSeen(output: string, units: readonly string[]): Seen {
   const wireguard = parseWireguard(sections);
   const seenSwitch = parseSwitch(sections);
   const firewall = sections.get("firewall");
+  const flows = sections.get("flows");
   return {
     namespaces: SCOPES.filter((scope) => sections.has(`namespace ${scope}`)),
     sysctls: scoped("sysctls", parseSysctls),
@@ -183,6 +201,7 @@ export function parseSeen(output: string, units: readonly string[]): Seen {
     ...(seenSwitch ? { switch: seenSwitch } : {}),
     // The line break before the next section's mark is the text's last one.
     ...(firewall === undefined ? {} : { firewall: `${firewall}\n` }),
+    ...(flows === undefined ? {} : { flows: `${flows}\n` }),
   };
 }
 

@@ -30,6 +30,7 @@ export function networkSteps(wanted: Network, seen: Seen): Step[] {
     ...unitSteps(wanted, seen),
     ...wireguardSteps(wanted.wireguard, seen.wireguard),
     ...switchSteps(wanted.switch, seen.switch),
+    ...flowSteps(wanted, seen),
     ...nicSteps(nic),
     ...linkSetSteps(wanted, seen, nic),
     ...neighbourSteps(wanted, seen),
@@ -84,6 +85,11 @@ function firewallSteps(wanted: Network, seen: Seen): Step[] {
   }];
 }
 
+function flowSteps(wanted: Network, seen: Seen): Step[] {
+  if (seen.flows === wanted.flows.text) return [];
+  return [{ title: "load the switch's flows", argv: [`${BIN_DIR}/load-flows`], stdin: wanted.flows.text }];
+}
+
 function linkAddSteps(wanted: Network, seen: Seen): Step[] {
   return wanted.links.filter((link) => !findLink(seen, link.scope, link.name)).flatMap((link): Step[] => {
     const add = ["link", "add", link.name, ...(link.mac ? ["address", link.mac] : [])];
@@ -136,6 +142,11 @@ function linkSetSteps(wanted: Network, seen: Seen, nic: Nic): Step[] {
     const live = findLink(seen, link.scope, link.name) ?? BLANK;
     return [...attributeSteps(link, live), ...addressSteps(link, live)];
   });
+}
+
+/** What a link that Open vSwitch has just made anew needs. */
+export function freshLinkSteps(link: Link): Step[] {
+  return [...attributeSteps(link, BLANK), ...addressSteps(link, BLANK)];
 }
 
 /** The external interface as it is after `nicSteps`: a move leaves nothing but the MTU. */
@@ -234,9 +245,14 @@ function routeSteps(wanted: Network, seen: Seen): Step[] {
   ];
 }
 
+/** Marks the routes that run-paths adds and removes by itself, so that no plan minds them; nobody else's (rt_protos). */
+export const DETOUR_PROTOCOL = "109";
+
 /** Only what nobody but us can have made: IPv4 routes in the gateway, and our table on the host. */
 function isOurs(route: SeenRoute): boolean {
-  if (route.family !== "inet" || route.protocol === "kernel") return false;
+  if (route.family !== "inet" || route.protocol === "kernel" || route.protocol === DETOUR_PROTOCOL) {
+    return false;
+  }
   return route.scope === "root" ? route.device === LINK.intrawire : route.table === 254;
 }
 

@@ -7,9 +7,12 @@ import type { Forward, HostConfig, PeerHost } from "../fleet.ts";
 import { forwardsOf } from "../forward.ts";
 import type { KnownKeys } from "../known_keys.ts";
 import type { Namespace } from "../step.ts";
+import { renderFlows } from "../render/flows.ts";
 import { renderNftables } from "../render/nftables.ts";
 import {
+  directPort,
   externalVeth,
+  isMeshPeer,
   LINK,
   type Link,
   type Neighbour,
@@ -19,6 +22,7 @@ import {
   type Switch,
   type SwitchPort,
   type Sysctl,
+  treePort,
   type Wireguard,
 } from "./network.ts";
 
@@ -59,6 +63,7 @@ export function wantedNetwork(input: HostInput): Network {
     rules: wantedRules(config.self, forwards),
     wireguard: wantedWireguard(config, input.knownKeys),
     switch: wantedSwitch(config, capabilities),
+    flows: { text: renderFlows(config, capabilities) },
     firewall: { text: renderNftables({ id: config.self, baseline, capabilities, forwards }) },
     units: wantedUnits(input),
   };
@@ -76,7 +81,8 @@ export function switchNamespace(capabilities: Capabilities): Namespace {
 
 function wantedUnits({ capabilities, knownKeys }: HostInput): string[] {
   return [
-    ...["mobula-ovsdb.service", "mobula-vswitchd.service", "mobula-dnsmasq.service"],
+    ...["mobula-ovsdb.service", "mobula-vswitchd.service"],
+    ...["mobula-paths.service", "mobula-dnsmasq.service"],
     ...(capabilities.wireguard === "userspace" ? ["mobula-wireguard.service"] : []),
     ...(knownKeys === undefined ? [] : ["mobula-follow.service"]),
   ];
@@ -100,7 +106,8 @@ function wantedSysctls(): Sysctl[] {
   ];
 }
 
-function wantedLinks(input: HostInput): Link[] {
+/** The links alone. */
+export function wantedLinks(input: HostInput): Link[] {
   const { baseline, capabilities, config } = input;
   const { self: id } = config;
   const host = hostAddresses(id);
@@ -307,7 +314,7 @@ export function peerAllowedIps(id: number): string[] {
 
 function wantedWireguard(config: HostConfig, known?: KnownKeys): Wireguard {
   const own = config.hosts.find((host) => host.id === config.self);
-  const peers = config.hosts.filter((host) => host.id !== config.self && host.publicKey !== undefined)
+  const peers = config.hosts.filter((host) => isMeshPeer(host, config.self))
     .map((host) => ({
       publicKey: host.publicKey ?? "",
       endpoint: `${host.address}:${WIREGUARD_PORT}`,
@@ -334,7 +341,10 @@ function keysOf({ id, publicKey = "" }: PeerHost, known?: KnownKeys): { keys?: r
   return { keys: keys.includes(publicKey) ? keys : [...keys, publicKey] };
 }
 
-/** The switch: one bridge, one geneve port per peer, RSTP cuts the loops; in userspace mode also the tunnels' underlay bridge. */
+/**
+ * The switch: one bridge; per peer a geneve port in the tree, whose loops RSTP cuts, and one on the direct path, which only flows use;
+ * in userspace mode also the tunnels' underlay bridge.
+ */
 function wantedSwitch(config: HostConfig, capabilities: Capabilities): Switch {
   const id = config.self;
   const netdev = capabilities.datapath === "netdev";
@@ -352,8 +362,7 @@ function wantedSwitch(config: HostConfig, capabilities: Capabilities): Switch {
   const ports = [
     edgePort(LINK.switch, LINK.accessPort),
     ...(netdev ? [edgePort(LINK.switch, LINK.gatewayPort)] : []),
-    ...config.hosts.filter((peer) => peer.id !== id && peer.publicKey !== undefined)
-      .map((peer) => treePort(id, peer.id)),
+    ...config.hosts.filter((peer) => isMeshPeer(peer, id)).flatMap((peer) => tunnelPorts(config, peer.id)),
   ];
   if (!netdev) return { bridges: [bridge], ports };
   const underlay = {
@@ -367,12 +376,17 @@ function wantedSwitch(config: HostConfig, capabilities: Capabilities): Switch {
   return {
     bridges: [underlay, bridge],
     ports: [{ bridge: LINK.underlayBridge, name: LINK.underlaySwitch, port: {}, interface: {} }, ...ports],
-    tunnel: {
-      network: NETWORKS.tunnel,
-      bridge: LINK.underlayBridge,
-      via: UNDERLAY.gateway,
-      mac: hostMac(id, "mo-und-gw"),
-    },
+    tunnel: switchTunnel(id),
+  };
+}
+
+/** How the tunnels of a switch in userspace mode find the gateway. */
+export function switchTunnel(id: number): NonNullable<Switch["tunnel"]> {
+  return {
+    network: NETWORKS.tunnel,
+    bridge: LINK.underlayBridge,
+    via: UNDERLAY.gateway,
+    mac: hostMac(id, "mo-und-gw"),
   };
 }
 
@@ -381,18 +395,35 @@ function edgePort(bridge: string, name: string): SwitchPort {
   return { bridge, name, port: { "other_config:rstp-enable": "false" }, interface: {} };
 }
 
-/** The port of the tree towards a peer; its name holds the peer's id. */
-function treePort(id: number, peer: number): SwitchPort {
-  return {
-    bridge: LINK.switch,
-    name: `mo-tree-${peer}`,
-    port: {},
-    interface: {
-      type: "geneve",
-      "options:local_ip": hostAddresses(id).tunnel,
-      "options:remote_ip": hostAddresses(peer).tunnel,
-      "options:dst_port": String(GENEVE_PORT),
-      "options:key": "flow",
-    },
+/** Not an origin that `tun_id` may hold (1..32767): frames of the direct path, apart from those of the tree. */
+const DIRECT_KEY = 0x6d6f00;
+/** No frame has this VLAN: the switch's own forwarding leaves the port alone, so that losing the flows makes no loop. */
+const NO_VLAN = "4095";
+
+/** The ports towards a peer. BFD on both: the tree takes a dead tunnel out at once, and so do the flows. */
+function tunnelPorts({ self, switching }: HostConfig, peer: number): SwitchPort[] {
+  const geneve = {
+    type: "geneve",
+    "options:local_ip": hostAddresses(self).tunnel,
+    "options:remote_ip": hostAddresses(peer).tunnel,
+    "options:dst_port": String(GENEVE_PORT),
   };
+  const tree = { bridge: LINK.switch, name: treePort(peer), port: {} };
+  if (switching.mode === "tree") return [{ ...tree, interface: { ...geneve, "options:key": "flow" } }];
+  const interval = String(switching.bfdInterval);
+  const bfd = {
+    "bfd:enable": "true",
+    "bfd:min_tx": interval,
+    "bfd:min_rx": interval,
+    "bfd:mult": String(switching.bfdMultiplier),
+  };
+  return [
+    { ...tree, interface: { ...geneve, ...bfd, "options:key": "flow" } },
+    {
+      bridge: LINK.switch,
+      name: directPort(peer),
+      port: { "other_config:rstp-enable": "false", trunks: NO_VLAN },
+      interface: { ...geneve, ...bfd, "options:key": String(DIRECT_KEY) },
+    },
+  ];
 }

@@ -8,15 +8,18 @@ import { ETC_DIR, renderDnsmasq, renderHosts } from "./dnsmasq.ts";
 import { HEADER } from "./header.ts";
 import { renderManagers } from "./managers.ts";
 import { renderResolvers } from "./resolver.ts";
+import { renderRestore } from "./restore.ts";
 import { renderNicRule } from "./udev.ts";
-import { renderUnits } from "./units.ts";
+import { renderUnits, RESTORE_FILE } from "./units.ts";
 
 /** Every file that mobula owns or changes on a host, sorted by path; equal input, equal bytes. */
-export function renderFiles({ config, baseline, capabilities }: HostInput): WantedFile[] {
+export function renderFiles(input: HostInput): WantedFile[] {
+  const { config, baseline, capabilities } = input;
   const files = [
     ...renderUnits(capabilities),
     { path: `${ETC_DIR}/dnsmasq.conf`, content: renderDnsmasq(config.self, baseline) },
     { path: `${ETC_DIR}/hosts`, content: renderHosts(config) },
+    { path: RESTORE_FILE, content: renderRestore(input) },
     ...renderManagers(baseline, config.access),
     ...renderResolvers(config, baseline),
     ...renderModules(capabilities),

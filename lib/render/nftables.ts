@@ -24,6 +24,8 @@ export interface NftablesInput {
 export function renderNftables({ id, baseline, capabilities, forwards }: NftablesInput): string {
   const host = hostAddresses(id);
   const inside = set([LINK.switch, LINK.intrawireGateway, LINK.wireguard]);
+  // The intrawire takes the access network where the direct way is dead (run-paths).
+  const wires = set([LINK.wireguard, LINK.switch]);
   const external = baseline.addresses.filter((address) => address.includes("."))
     .map((address) => address.replace(/\/\d+$/, ""));
   const fromOutside = `iifname "${LINK.externalBridge}" ip daddr { ${external.join(", ")} }`;
@@ -69,8 +71,8 @@ ${
   chain postrouting {
     type nat hook postrouting priority 100;
     oifname "${LINK.externalBridge}" ip saddr { ${NETWORKS.wire}, ${NETWORKS.access} } masquerade
-    oifname "${LINK.wireguard}" ip daddr ${NETWORKS.intrawire} ip saddr != ${host.intrawire} snat to ${host.intrawire}
-    oifname "${LINK.switch}" ip saddr ${NETWORKS.wire} snat to ${host.gateway}
+    oifname ${wires} ip daddr ${NETWORKS.intrawire} ip saddr != ${host.intrawire} snat to ${host.intrawire}
+    oifname "${LINK.switch}" ip daddr ${NETWORKS.access} ip saddr ${NETWORKS.wire} snat to ${host.gateway}
   }
 }
 `;

@@ -6,14 +6,17 @@
  */
 import type { Capabilities } from "../facts.ts";
 import { LINK } from "../net/network.ts";
-import { RUN_DIR, SWITCH_CONTROL, SWITCH_DB } from "../net/seen.ts";
-import { BIN_DIR } from "../net/steps.ts";
+import { FLOW_TABLES, LIST_FLOWS, OFCTL, RUN_DIR, SWITCH_CONTROL, SWITCH_DB } from "../net/seen.ts";
+import { BIN_DIR, DETOUR_PROTOCOL } from "../net/steps.ts";
 import { switchNamespace } from "../net/wanted.ts";
 import type { WantedFile } from "../step.ts";
 import { ETC_DIR } from "./dnsmasq.ts";
 import { HEADER } from "./header.ts";
 
 const UNIT_DIR = "/etc/systemd/system";
+/** What a restarted switch needs, of this host alone; made by `renderRestore`. */
+export const RESTORE_FILE = `${ETC_DIR}/restore-switch.sh`;
+
 const OVS_DIR = `${RUN_DIR}/ovs`;
 
 /** The unit that brings the network up at boot. */
@@ -44,10 +47,12 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     ...renderFollow(),
     daemonUnit("ovsdb", "Open vSwitch database", { heals: false }),
     daemonUnit("vswitchd", "Open vSwitch", { heals: true }),
+    daemonUnit("paths", "watch over the direct paths", { heals: false }),
     daemonUnit("dnsmasq", "name server of the gateway", { heals: false }),
     ...(userspace ? [daemonUnit("wireguard", "WireGuard in userspace", { heals: true })] : []),
     program("run-ovsdb", RUN_OVSDB),
     program("run-vswitchd", runVswitchd(capabilities)),
+    program("run-paths", RUN_PATHS),
     program("run-dnsmasq", RUN_DNSMASQ),
     ...(userspace ? [program("run-wireguard", RUN_WIREGUARD)] : []),
     program("start-units", START_UNITS),
@@ -55,6 +60,8 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     program("run-heal", RUN_HEAL),
     program("run-nic", RUN_NIC),
     program("load-firewall", LOAD_FIREWALL),
+    program("load-flows", LOAD_FLOWS),
+    program("restore-switch", RESTORE_SWITCH),
   ];
 }
 
@@ -248,6 +255,8 @@ while [ $tries -lt 200 ]; do
   sleep 0.05
 done
 if [ -e "${RUN_DIR}/expected/$unit" ]; then rm -f "${RUN_DIR}/expected/$unit"; exit 0; fi
+# The quick part of the repair; what it misses, the whole one sees.
+[ "$unit" != mobula-vswitchd.service ] || ${BIN_DIR}/restore-switch || :
 exec systemctl restart --no-block ${HEAL_UNIT}
 `;
 
@@ -296,4 +305,115 @@ cat >${RUN_DIR}/firewall.nft
 ip netns exec mobula nft -f ${RUN_DIR}/firewall.nft
 ip netns exec mobula sh -c 'nft -s list table inet mobula && nft -s list table ip mobula' >${RUN_DIR}/firewall.new
 mv ${RUN_DIR}/firewall.new ${RUN_DIR}/firewall.listing
+`;
+
+/**
+ * Takes the text of the flows on standard input. First adds, then removes: no frame meets an empty table, and what was learned (table
+ * 1) stays. What bears another cookie than this text's is not of it. Remembers what loading made, so that a change by hand, or a
+ * switch that has forgotten all, is noticed.
+ */
+const LOAD_FLOWS = `set -eu
+umask 077
+cd ${RUN_DIR}
+rm -f flows.listing
+cat >flows.text
+cookie=$(printf 0x%x "$(cksum <flows.text | cut -d ' ' -f 1)")
+pick() { sed -n "s/^$1 //p" flows.text; }
+meters='s/^$//'
+# Kernels before 4.15 have no meters: floods are not limited there.
+for meter in $(pick meter); do
+  ${OFCTL("add-meter", '"$meter"')} 2>/dev/null || ${OFCTL("mod-meter", '"$meter"')} 2>flows.error || {
+  echo "Cannot limit floods: $(cat flows.error); expected a switch that has meters" >&2
+  meters='s/meter:[0-9]*,//'
+}
+done
+pick group | sed 's/^/add_or_mod /' | ${OFCTL("add-groups", "-")}
+pick flow | sed -e "s/^/cookie=$cookie,/" -e "$meters" | ${OFCTL("add-flows", "-")}
+for table in ${FLOW_TABLES}; do
+  ${OFCTL("--no-stats dump-flows", "table=$table")} | grep actions= | grep -v "cookie=$cookie," |
+    sed -e 's/ actions=.*//' -e 's/cookie=[^ ]* *//' -e 's/table=[^ ]* *//' -e "s/^ */table=$table,/"
+done | ${OFCTL("--strict del-flows", "-")}
+for group in $(${OFCTL("dump-groups")} | sed -n 's/.*group_id=\\([0-9]*\\),.*/\\1/p'); do
+  pick group | grep -q "^group_id=$group," || ${OFCTL("del-groups", '"group_id=$group"')}
+done
+${LIST_FLOWS} >flows.new
+mv flows.new flows.listing
+`;
+
+/** Gives a switch that has just started its links, routes and flows back, as they were remembered: no look, no plan. */
+const RESTORE_SWITCH = `set -eu
+[ -e ${RUN_DIR}/flows.text ] || exit 0
+tries=0
+until ${OFCTL("show")} >/dev/null 2>&1; do
+  tries=$((tries + 1))
+  [ $tries -lt 200 ] || exit 1
+  sleep 0.05
+done
+sh -eu ${RESTORE_FILE}
+exec ${BIN_DIR}/load-flows <${RUN_DIR}/flows.text
+`;
+
+/**
+ * Watches what Open vSwitch writes down of BFD; nothing is polled. A path that dies: if the wire to that host is silent too (its switch
+ * may be restarting, which is none of the intrawire's business), the host's intrawire address goes over the access network. A path
+ * that dies twice within 30 s is left to the tree for 10 s (table 2), so that nothing flaps faster than that.
+ */
+const RUN_PATHS = `state=${RUN_DIR}/paths
+rm -rf "$state"
+mkdir -p "$state"
+now() { read -r up rest </proc/uptime; echo "\${up%%.*}"; }
+place() { echo "$(($1 / 256)).$(($1 % 256))"; }
+detour() {
+  verb=$1
+  shift
+  ip -n mobula route "$verb" "10.30.$(place "$1")/32" via "10.31.$(place "$1")" dev ${LINK.switch} proto ${DETOUR_PROTOCOL} 2>/dev/null
+}
+wire_answers() {
+  timeout -s INT 0.3 ip netns exec mobula ping -n -i 0.1 -c 3 -I ${LINK.wireguard} "10.30.$(place "$1")" 2>/dev/null |
+    grep -q 'bytes from'
+}
+is_down() { [ "$(cat "$state/$1" 2>/dev/null)" = "$2" ]; }
+mind() {
+  while is_down "$1" "$2"; do
+    if wire_answers "$1"; then
+      sleep 1
+      continue
+    fi
+    mac=$(printf '02:6d:6f:%02x:%02x:01' $(($1 / 256)) $(($1 % 256)))
+    ip -n mobula neigh replace "10.31.$(place "$1")" lladdr "$mac" dev ${LINK.switch} nud reachable
+    detour replace "$1"
+    is_down "$1" "$2" || detour del "$1"
+    return
+  done
+}
+hold() {
+  before=$(cat "$state/$1.last" 2>/dev/null || echo -60)
+  now >"$state/$1.last"
+  [ $(($(now) - before)) -lt 30 ] || return 0
+  ${OFCTL("add-flow", '"table=2,priority=10,reg1=$1,hard_timeout=10,actions=load:0->NXM_NX_REG1[]"')}
+}
+count=0
+died() {
+  [ ! -e "$state/$1" ] || return 0
+  count=$((count + 1))
+  echo "$count" >"$state/$1"
+  mind "$1" "$count" </dev/null &
+  hold "$1"
+}
+lives() {
+  rm -f "$state/$1"
+  detour del "$1" || :
+}
+until [ -S ${OVS_DIR}/db.sock ]; do sleep 0.1; done
+ovsdb-client --format=csv --no-headings monitor ${SWITCH_DB} Open_vSwitch Interface name,bfd_status |
+while IFS=, read -r uuid action name status; do
+  case $name in mo-path-*) peer=\${name#mo-path-} ;; *) continue ;; esac
+  case $action,$status in
+    old,*) ;;
+    delete,*) lives "$peer" ;;
+    *'forwarding=""true""'*) lives "$peer" ;;
+    *'forwarding=""false""'*) died "$peer" ;;
+  esac
+done
+exit 1
 `;

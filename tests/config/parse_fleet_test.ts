@@ -275,7 +275,8 @@ const REFUSED: Record<string, [Texts, ...string[]]> = {
     `${AT}.hostid: unknown setting; did you mean host_id?`,
     `${AT}.host_name: unknown setting; did you mean hostname?`,
     `${AT}.mobula_acess: unknown setting; did you mean mobula_access?`,
-    `${AT}.mobula_color: unknown setting; expected mobula_access, mobula_keys or mobula_mtu`,
+    `${AT}.mobula_color: unknown setting; expected mobula_access, mobula_keys, mobula_mtu, mobula_switching, ` +
+    "mobula_bfd_interval, mobula_bfd_multiplier or mobula_flood_limit",
     `${AT}.host_id: missing; expected ${ID}`,
     `${AT}.hostname: missing; expected ${NAME}`,
   ],
@@ -292,6 +293,15 @@ const REFUSED: Record<string, [Texts, ...string[]]> = {
     'hosts.yml: all.vars.mobula_access: found "yes"; expected none or auto',
     "hosts.yml: all.vars.mobula_mtu: found 1279; expected a whole number from 1280 to 9216",
     'hosts.yml: all.vars.mobula_keys: found "maybe"; expected keep or rotate',
+  ],
+  "wrong values for the switching": [
+    withVars(
+      "mobula_switching: star, mobula_bfd_interval: 5, mobula_bfd_multiplier: 1, mobula_flood_limit: 0",
+    ),
+    'hosts.yml: all.vars.mobula_switching: found "star"; expected direct or tree',
+    "hosts.yml: all.vars.mobula_bfd_interval: found 5; expected a whole number from 20 to 10000",
+    "hosts.yml: all.vars.mobula_bfd_multiplier: found 1; expected a whole number from 2 to 20",
+    "hosts.yml: all.vars.mobula_flood_limit: found 0; expected a whole number from 10 to 1000000",
   ],
   "an MTU above 9216": [
     withVars("mobula_mtu: 9217"),

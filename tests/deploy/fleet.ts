@@ -1,6 +1,7 @@
 /**
  * Fleets for tests. Pure.
  */
+import { DEFAULT_SWITCHING } from "../../lib/config/switching.ts";
 import type { Fleet, Host } from "../../lib/fleet.ts";
 
 /** Host `web<id>` at 198.51.100.<id>, with an access address. */
@@ -18,5 +19,5 @@ export function hostOf(id: number, changes: Partial<Host> = {}): Host {
 
 /** A fleet of these hosts and nothing else. */
 export function fleetOf(hosts: readonly Host[], changes: Partial<Fleet> = {}): Fleet {
-  return { hosts, extraHosts: [], extraWires: [], keepKeys: false, ...changes };
+  return { hosts, extraHosts: [], extraWires: [], keepKeys: false, switching: DEFAULT_SWITCHING, ...changes };
 }

@@ -1,6 +1,7 @@
 /**
  * Made-up hosts for tests: fleets, baselines, capabilities, and the live state that a carried-out plan leaves. Pure.
  */
+import { DEFAULT_SWITCHING } from "../../lib/config/switching.ts";
 import { Buffer } from "node:buffer";
 import type { Baseline, Capabilities } from "../../lib/facts.ts";
 import type { Fleet } from "../../lib/fleet.ts";
@@ -72,7 +73,7 @@ export function fleetOf(ids: readonly number[], more: Partial<Fleet> = {}): Flee
       ssh: { host: address, become: false },
     } as const;
   });
-  return { hosts, extraHosts: [], extraWires: [], keepKeys: true, ...more };
+  return { hosts, extraHosts: [], extraWires: [], keepKeys: true, switching: DEFAULT_SWITCHING, ...more };
 }
 
 /** A host that mobula has never touched: the card in the root namespace and nothing else. */
@@ -112,6 +113,7 @@ export function seenOf(wanted: Network): Seen {
     },
     switch: seenSwitch(wanted.switch),
     firewall: wanted.firewall.text,
+    flows: wanted.flows.text,
     activeUnits: wanted.units,
   };
 }

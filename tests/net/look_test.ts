@@ -93,6 +93,7 @@ for (const name of ["debian12", "debian13"]) {
     const tunnel = seen.switch?.interfaces.find(({ name }) => name.startsWith("mo-tree-"));
     assertEquals(tunnel?.columns["options:local_ip"], `169.254.0.${id}`);
     assertEquals(seen.firewall, wanted.firewall.text);
+    assertEquals(seen.flows, wanted.flows.text);
     assertEquals(seen.activeUnits, wanted.units);
   });
 }
@@ -296,6 +297,11 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
     [],
   ],
   [
+    "a detour of the intrawire over the access network",
+    withRoute({ destination: "10.30.0.9", device: "ovsbr-mobula", via: "10.31.0.9", protocol: "109" }),
+    [],
+  ],
+  [
     "a neighbour is missing",
     { ...seen, neighbours: seen.neighbours.filter(({ address }) => address !== "169.254.0.2") },
     ["[mobula] ip neigh replace 169.254.0.2 lladdr 02:6d:6f:00:02:0a dev mo-und-gw nud permanent"],
@@ -319,6 +325,11 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
     "the firewall is not as it was loaded",
     { ...seen, firewall: undefined },
     [`/opt/mobula/bin/load-firewall <${wanted.firewall.text.replaceAll("\n", "|")}`],
+  ],
+  [
+    "the flows are not as they were loaded",
+    { ...seen, flows: undefined },
+    [`/opt/mobula/bin/load-flows <${wanted.flows.text.replaceAll("\n", "|")}`],
   ],
   [
     "daemons have stopped",

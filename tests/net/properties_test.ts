@@ -55,17 +55,23 @@ Deno.test("networkSteps: equal input, equal steps", () => {
   }));
 });
 
-Deno.test("networkSteps: a host that leaves the fleet takes its peer and its port along, no more", () => {
+Deno.test("networkSteps: a host that leaves the fleet takes its peer, its ports and its flows along, no more", () => {
   fc.assert(fc.property(ids.filter((all) => all.length > 1), mode, (ids, mode) => {
     const [self = 1] = ids;
     const gone = ids.at(-1) ?? 0;
     const before = wantedNetwork(inputFor(fleetOf(ids), self, mode));
     const after = wantedNetwork(inputFor(fleetOf(ids.slice(0, -1)), self, mode));
     const steps = networkSteps(after, seenOf(before));
-    assertEquals(steps.map(({ argv }) => argv.slice(-3)), [
-      ["peer", keyOf(gone), "remove"],
-      ["del-port", "ovsbr-mobula", `mo-tree-${gone}`],
-    ]);
+    const removed = steps.flatMap(({ argv }) => argv.filter((word) => /^mo-(path|tree)-/.test(word))).sort();
+    assertEquals(removed, [`mo-path-${gone}`, `mo-tree-${gone}`]);
+    assertEquals(steps.map(({ argv }) => argv[0]), ["wg", "ovs-vsctl", "/opt/mobula/bin/load-flows"]);
+    assertEquals(steps[0]?.argv.slice(-3), ["peer", keyOf(gone), "remove"]);
+    const lines = (text: string) => new Set(text.split("\n"));
+    const [was, is] = [lines(before.flows.text), lines(after.flows.text)];
+    assertEquals([...is].filter((line) => !was.has(line)), []);
+    for (const line of [...was].filter((line) => !is.has(line))) {
+      assertMatch(line, new RegExp(`mo-path-${gone},|tun_id=${gone},|reg1=${gone},`));
+    }
   }));
 });
 
@@ -102,7 +108,7 @@ Deno.test("wantedNetwork: a host without a key is no peer and has no port", () =
   );
   const network = wantedNetwork({ ...input, config: { ...input.config, hosts } });
   assertEquals(network.wireguard.peers.map(({ label }) => label), ["host-4"]);
-  assertEquals(network.switch.ports.map(({ name }) => name), ["mo-fac-ovs", "mo-tree-4"]);
+  assertEquals(network.switch.ports.map(({ name }) => name), ["mo-fac-ovs", "mo-tree-4", "mo-path-4"]);
 });
 
 Deno.test("wantedNetwork: a next hop outside of the subnet gets its route before the one through it", () => {

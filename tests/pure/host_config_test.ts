@@ -32,6 +32,7 @@ Deno.test("hostConfigFor: everything public of the fleet, pinned keys first", ()
     self: 2,
     access: "auto",
     underlayMtu: 1500,
+    switching: { mode: "direct", bfdInterval: 100, bfdMultiplier: 3, floodLimit: 2000 },
     hosts: [
       { address: "198.51.100.2", id: 2, hostname: "alpha", publicKey: KEY_A },
       { address: "198.51.100.3", id: 3, hostname: "beta", publicKey: PAIR.publicKey },
@@ -50,6 +51,11 @@ Deno.test("hostConfigFor: mobula_mtu wins over what the hosts have", () => {
 
 Deno.test("hostConfigFor: refuses an id that no host has", () => {
   assertThrows(() => hostConfigFor(fleet, 5, pubkeys, 1500), RangeError, "id 5; expected the id of a host");
+});
+
+Deno.test("parseHostConfig: a generation from before the direct paths keeps its tree", () => {
+  const { switching: _, ...older } = config;
+  assertEquals(parseHostConfig(older).switching.mode, "tree");
 });
 
 Deno.test("parseHostConfig: gives back what hostConfigFor made", () => {

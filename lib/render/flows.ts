@@ -1,0 +1,101 @@
+/**
+ * The switch's flows, groups and meters as one text: known unicast goes straight to its host, everything else by the tree. Pure.
+ *
+ * Each line begins with `meter`, `group` or `flow`; the rest is in ovs-ofctl's own notation (ovs-fields(7), ovs-actions(7)).
+ * Where all of it is lost, the bridge falls back to its default flow, NORMAL, and so to the plain tree.
+ */
+import { hostMac } from "../address.ts";
+import type { Capabilities } from "../facts.ts";
+import type { HostConfig } from "../fleet.ts";
+import { directPort, isMeshPeer, LINK } from "../net/network.ts";
+import { HEADER } from "./header.ts";
+
+/** Tables: where a frame comes from; who has its destination (learned); whose path is held back (run-paths); what is for this host; which way it leaves. */
+const TABLE = { origin: 0, known: 1, held: 2, local: 3, out: 4 } as const;
+
+/** Seconds after which an address that was not heard again is forgotten; the same as in the switch's own table. */
+const AGING = 300;
+/** Addresses that are remembered of one host: a flood of them cannot push out those of others. */
+const LEARN_LIMIT = 4096;
+/** Marks the entry of frames that bear no origin: they come from a host that has lost its flows. */
+const UNKNOWN_ORIGIN = 0x10000;
+const FLOOD_METER = 1;
+/** Bridges do not forward these (IEEE 802.1Q, table 8-1); a VM's BPDUs have no business in our tree. */
+const LINK_LOCAL = "01:80:c2:00:00:00/ff:ff:ff:ff:ff:f0";
+const MULTICAST = "01:00:00:00:00:00/01:00:00:00:00:00";
+
+/** The text for one host; in a fleet that switches by the tree alone, the one flow that every bridge has to begin with. */
+export function renderFlows(config: HostConfig, capabilities: Capabilities): string {
+  const lines = config.switching.mode === "tree" ? [NORMAL_FLOW] : directLines(config, capabilities);
+  return `${HEADER}\n${lines.join("\n")}\n`;
+}
+
+const NORMAL_FLOW = `flow table=${TABLE.origin},priority=0,actions=NORMAL`;
+
+function directLines(config: HostConfig, { datapath }: Capabilities): string[] {
+  const { self, switching } = config;
+  const peers = config.hosts.filter((host) => isMeshPeer(host, self)).map(({ id }) => id);
+  const access = LINK.accessPort;
+  const gateway = datapath === "netdev" ? LINK.gatewayPort : "LOCAL";
+  const rate = switching.floodLimit;
+  return [
+    `meter meter=${FLOOD_METER},pktps,burst,bands=type=drop,rate=${rate},burst_size=${rate}`,
+    ...peers.map((peer) => groupLine(peer, gateway)),
+    ...[access, gateway].flatMap((port) => localPortLines(port, self)),
+    ...peers.flatMap(peerLines),
+    // Without an origin nobody can be answered on a direct path.
+    flow(TABLE.origin, 0, "", [learn(UNKNOWN_ORIGIN, 0), "NORMAL"]),
+    flow(TABLE.local, 10, `dl_dst=${hostMac(self, "gateway")}`, [output(gateway)]),
+    flow(TABLE.local, 5, `dl_dst=${MULTICAST}`, [output(gateway), output(access)]),
+    flow(TABLE.local, 0, "", [output(access)]),
+    flow(TABLE.out, 5, "reg2=1", ["NORMAL"]),
+    flow(TABLE.out, 0, "", [`meter:${FLOOD_METER}`, "NORMAL"]),
+  ];
+}
+
+/** The direct path as long as BFD says it lives, else the tree; the gateway's port is always live. */
+function groupLine(peer: number, alwaysLive: string): string {
+  const direct = directPort(peer);
+  return `group group_id=${peer},type=ff,bucket=watch_port:${direct},actions=${output(direct)},` +
+    `bucket=watch_port:${alwaysLive},actions=NORMAL`;
+}
+
+/** Frames of this host's own: stamped with their origin, which transit hosts keep. */
+function localPortLines(port: string, self: number): string[] {
+  return [
+    flow(TABLE.origin, 30, `in_port=${port},dl_dst=${LINK_LOCAL}`, ["drop"]),
+    flow(TABLE.origin, 20, `in_port=${port}`, [
+      learn(self, 0),
+      `set_field:${self}->tun_id`,
+      `resubmit(,${TABLE.known})`,
+      `resubmit(,${TABLE.held})`,
+      `resubmit(,${TABLE.out})`,
+    ]),
+  ];
+}
+
+/** Frames of a peer: what came directly is for this host and never forwarded again, so there is no loop. */
+function peerLines(peer: number): string[] {
+  return [
+    flow(TABLE.origin, 20, `in_port=${directPort(peer)}`, [learn(peer, peer), `resubmit(,${TABLE.local})`]),
+    flow(TABLE.origin, 10, `tun_id=${peer}`, [learn(peer, peer), "NORMAL"]),
+    flow(TABLE.out, 10, `reg1=${peer}`, [`group:${peer}`]),
+  ];
+}
+
+/** Remembers where the source is: `reg1` the host on whose direct path it is, 0 for none; `reg2` that it is known at all. */
+function learn(cookie: number, host: number): string {
+  return `learn(table=${TABLE.known},hard_timeout=${AGING},priority=10,cookie=${cookie},limit=${LEARN_LIMIT},` +
+    "NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]," +
+    `load:${host}->NXM_NX_REG1[0..15],load:1->NXM_NX_REG2[0])`;
+}
+
+function flow(table: number, priority: number, match: string, actions: readonly string[]): string {
+  return `flow table=${table},priority=${priority},${match === "" ? "" : `${match},`}actions=${
+    actions.join(",")
+  }`;
+}
+
+function output(port: string): string {
+  return port === "LOCAL" ? port : `output:${port}`;
+}

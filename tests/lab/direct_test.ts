@@ -1,0 +1,318 @@
+/**
+ * The access network's direct paths: one hop for every pair, another way in less than half a second when a path dies, and the plain
+ * tree when all flows are lost. Three hosts; what is counted is asserted, times are printed. Needs root and the lab's packages.
+ */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { hostAddresses } from "../../lib/address.ts";
+import { executable } from "./executables.ts";
+import { writeInventory } from "./inventory.ts";
+import type { HostOptions, Lab } from "./lab.ts";
+import { unreached, waitForAnswers } from "./probes.ts";
+import { expectCode, mobula, setStage } from "./proof.ts";
+import { ask, mainPids } from "./snapshot.ts";
+import {
+  type Answers,
+  cutHosts,
+  cutPaths,
+  during,
+  learned,
+  livePorts,
+  mendPaths,
+  ofctl,
+  pathStretch,
+  rootHost,
+  startFlow,
+  vsctl,
+  waitForDeadPath,
+  waitForPaths,
+} from "./switching.ts";
+import { waitFor } from "./wait.ts";
+
+const HOSTS: readonly HostOptions[] = [
+  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
+  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
+  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
+];
+const NAMES = HOSTS.map(({ name }) => name);
+
+interface Pushed {
+  readonly program: string;
+}
+
+const { proof } = setStage<Pushed>({ name: "direct", hosts: HOSTS, prepare });
+
+async function prepare(lab: Lab): Promise<Pushed> {
+  const program = await executable("compiled");
+  await mendPaths(lab);
+  await push(lab, program, {});
+  return { program };
+}
+
+/** Machines behind the hosts are to use `veth_fac0`, so that it carries no address of the host. */
+async function push(lab: Lab, program: string, vars: Readonly<Record<string, unknown>>, hosts = NAMES) {
+  await writeInventory(lab, { hosts, vars: { mobula_access: "none", ...vars } });
+  expectCode(await mobula(lab, { executable: program }, "push", "--no-reboot"), 0, "the push");
+  if (vars.mobula_switching !== "tree") await waitForPaths(lab, hosts);
+}
+
+async function assertPlanEmpty(lab: Lab, program: string): Promise<void> {
+  expectCode(await mobula(lab, { executable: program }, "plan"), 0, "the plan of a fleet that is as wanted");
+}
+
+/** From one gateway to the other, through both switches. */
+function flow(lab: Lab, from: string, to: string) {
+  const address = hostAddresses(lab.host(to).id).gateway;
+  return startFlow(lab, `${from}-${to}`, lab.network(from, "mobula"), address);
+}
+
+function assertNothingLost(seen: Readonly<Record<string, Answers>>, ...names: string[]): void {
+  for (const name of names) {
+    const { lost, duplicates } = seen[name]!;
+    assertEquals({ lost, duplicates }, { lost: 0, duplicates: 0 }, name);
+  }
+}
+
+/** Runs the work while all pairs ping; nobody may get an answer twice. */
+async function whilePinging(lab: Lab, work: () => Promise<unknown>) {
+  const flows = [
+    await flow(lab, "alpha", "beta"),
+    await flow(lab, "alpha", "gamma"),
+    await flow(lab, "beta", "gamma"),
+  ];
+  const seen = await during(flows, work);
+  for (const [name, { duplicates }] of Object.entries(seen)) {
+    assertEquals(duplicates, 0, `${name}: no frame twice`);
+  }
+  return seen;
+}
+
+proof("plan: empty after the push, with all paths alive", async (lab, { program }) => {
+  await waitForPaths(lab, NAMES);
+  await assertPlanEmpty(lab, program);
+});
+
+proof("path stretch: one hop for every pair, counted on the ports", async (lab) => {
+  const stretch = await pathStretch(lab, NAMES);
+  console.log(`  path stretch of 3 hosts: ${stretch.toFixed(3)}`);
+  assert(Math.abs(stretch - 1) < 0.05, `${stretch}; expected 1.00`);
+});
+
+for (
+  const [title, cuts] of [
+    ["both ways", [["alpha", "beta"], ["beta", "alpha"]]],
+    ["one way", [["alpha", "beta"]]],
+    ["the other way", [["beta", "alpha"]]],
+  ] as const
+) {
+  proof(
+    `a pair's path is cut ${title}: the pair goes on through the third, the others notice nothing`,
+    async (lab) => {
+      await waitForPaths(lab, NAMES);
+      const cut = await whilePinging(lab, async () => {
+        await cutPaths(lab, ...cuts);
+        await Promise.all([waitForDeadPath(lab, ["alpha", "beta"]), waitForDeadPath(lab, ["beta", "alpha"])]);
+        await waitForAnswers("the detour", () => lab.network("alpha", "mobula"), ["10.31.0.3"], 10_000);
+      });
+      assertNothingLost(cut, "alpha-gamma", "beta-gamma");
+      assert(cut["alpha-beta"]!.lost > 0, "the cut must have been one");
+      const back = await whilePinging(lab, async () => {
+        await mendPaths(lab);
+        await waitForPaths(lab, NAMES);
+      });
+      assertNothingLost(back, "alpha-beta", "alpha-gamma", "beta-gamma");
+    },
+  );
+}
+
+for (const name of NAMES) {
+  proof(`${name} is cut off: the other two lose nothing`, async (lab) => {
+    await waitForPaths(lab, NAMES);
+    const root = await rootHost(lab, NAMES);
+    console.log(`  the root is ${root}`);
+    const others = NAMES.filter((other) => other !== name);
+    const pair = `${others[0]}-${others[1]}`;
+    const cut = await during([await flow(lab, others[0]!, others[1]!)], async () => {
+      await cutHosts(lab, name);
+      await Promise.all(others.map((other) => waitForDeadPath(lab, [other, name])));
+      await waitFor("a root among the others", () => rootHost(lab, others));
+    });
+    assertNothingLost(cut, pair);
+    const began = performance.now();
+    const back = await during([await flow(lab, others[0]!, others[1]!)], async () => {
+      await mendPaths(lab);
+      await waitForPaths(lab, NAMES);
+      await waitForAnswers(
+        `${name} after its return`,
+        () => lab.network(name, "mobula"),
+        gateways(lab),
+        20_000,
+      );
+      console.log(`  ${name} is back after ${Math.round(performance.now() - began)} ms`);
+    });
+    assertNothingLost(back, pair);
+  });
+}
+
+function gateways(lab: Lab, names = NAMES): string[] {
+  return names.map((name) => hostAddresses(lab.host(name).id).gateway);
+}
+
+/** From one host to the other's intrawire address; the source address must be the host's own. */
+function wireFlow(lab: Lab, from: string, to: string) {
+  const address = hostAddresses(lab.host(to).id).intrawire;
+  return startFlow(lab, `${from}-${to} (intrawire)`, lab.network(from), address);
+}
+
+for (
+  const [title, cuts] of [
+    ["both ways", [["beta", "gamma"], ["gamma", "beta"]]],
+    ["one way", [["beta", "gamma"]]],
+  ] as const
+) {
+  proof(
+    `intrawire: a pair's path is cut ${title}: it goes over the access network, and back`,
+    async (lab, { program }) => {
+      await waitForPaths(lab, NAMES);
+      const flows = () => Promise.all([wireFlow(lab, "beta", "gamma"), wireFlow(lab, "alpha", "gamma")]);
+      const cut = await during(await flows(), async () => {
+        await cutPaths(lab, ...cuts);
+        await waitFor("the detour", async () => (await detours(lab, "beta")).includes("10.30.0.4"));
+        const { intrawire } = hostAddresses(lab.host("gamma").id);
+        await waitForAnswers("gamma's intrawire", () => lab.network("beta"), [intrawire], 10_000);
+        assertEquals((await detours(lab, "alpha")).length, 0, "alpha has no reason for one");
+        await assertPlanEmpty(lab, program);
+      });
+      assertNothingLost(cut, "alpha-gamma (intrawire)");
+      assert(cut["beta-gamma (intrawire)"]!.lost > 0, "the cut must have been one");
+      const back = await during(await flows(), async () => {
+        await mendPaths(lab);
+        await waitForPaths(lab, NAMES);
+        await waitFor(
+          "the end of the detours",
+          async () => (await Promise.all(NAMES.map((name) => detours(lab, name)))).flat().length === 0,
+        );
+      });
+      assertNothingLost(back, "beta-gamma (intrawire)", "alpha-gamma (intrawire)");
+    },
+  );
+}
+
+proof("intrawire: a peer's switch is restarted: no detour, nothing lost", async (lab) => {
+  await waitForPaths(lab, NAMES);
+  const seen = await during([await wireFlow(lab, "beta", "alpha")], async () => {
+    await ask(lab, "alpha", ["systemctl", "restart", "mobula-vswitchd.service"]);
+    await waitForPaths(lab, NAMES);
+    await waitFor("the end of the healing", () => isIdle(lab, "alpha", "mobula-heal.service"), {
+      deadlineMs: 60_000,
+    });
+    assertEquals(await detours(lab, "beta"), []);
+  });
+  assertNothingLost(seen, "beta-alpha (intrawire)");
+});
+
+/** Intrawire addresses that a host reaches over the access network now. */
+async function detours(lab: Lab, host: string): Promise<string[]> {
+  const routes = await ask(lab, host, ["ip", "-4", "route", "show", "proto", "109"], "mobula");
+  return [...routes.matchAll(/^(\S+) /gm)].map(([, address]) => address!);
+}
+
+proof("vswitchd is killed: all comes back by itself, and no frame ever twice", async (lab, { program }) => {
+  await waitForPaths(lab, NAMES);
+  const before = (await mainPids(lab, "alpha")).vswitchd;
+  const flows = await Promise.all([flow(lab, "beta", "alpha"), flow(lab, "beta", "gamma")]);
+  const seen = await during(flows, async () => {
+    await ask(lab, "alpha", ["kill", "-9", String(before)]);
+    await waitFor(
+      "a new vswitchd",
+      async () => ![0, before].includes((await mainPids(lab, "alpha")).vswitchd),
+    );
+    await waitForPaths(lab, NAMES);
+    await waitFor("the end of the healing", () => isIdle(lab, "alpha", "mobula-heal.service"), {
+      deadlineMs: 60_000,
+    });
+    await waitForAnswers("alpha", () => lab.network("beta", "mobula"), ["10.31.0.2"], 10_000);
+  });
+  assertNothingLost(seen, "beta-gamma");
+  assertEquals(seen["beta-alpha"]!.duplicates, 0);
+  await assertPlanEmpty(lab, program);
+});
+
+async function isIdle(lab: Lab, host: string, unit: string): Promise<boolean> {
+  return /^(inactive|failed)/.test((await lab.exec(host, ["systemctl", "is-active", unit])).stdout);
+}
+
+/** What somebody may delete by hand, and whether the host itself is still reached then. */
+const DELETIONS = [
+  { what: "the groups, and with them the flows that use them", verb: "del-groups", carriesOn: true },
+  { what: "all flows, the one that every bridge begins with included", verb: "del-flows", carriesOn: false },
+] as const;
+
+for (const { what, verb, carriesOn } of DELETIONS) {
+  proof(`${what}: deleted by hand; plan shows it, push repairs it`, async (lab, { program }) => {
+    const flows = await Promise.all([flow(lab, "beta", "alpha"), flow(lab, "beta", "gamma")]);
+    const seen = await during(flows, async () => {
+      await ofctl(lab, "alpha", verb);
+      const plan = await mobula(lab, { executable: program }, "plan");
+      expectCode(plan, 4, "the plan");
+      assertMatch(plan.stdout, /alpha[^]*load the switch's flows/);
+      if (carriesOn) assertEquals(await unreached(lab.network("alpha", "mobula"), gateways(lab)), []);
+      expectCode(await mobula(lab, { executable: program }, "push", "--no-reboot"), 0, "the push");
+    });
+    assertNothingLost(seen, "beta-gamma", ...carriesOn ? ["beta-alpha"] : []);
+    await assertPlanEmpty(lab, program);
+  });
+}
+
+proof(
+  "mobula_switching: from direct paths to the tree and back, by a push each",
+  async (lab, { program }) => {
+    const changed = await whilePinging(lab, () => push(lab, program, { mobula_switching: "tree" }));
+    for (const { lost, sent } of Object.values(changed)) {
+      console.log(
+        `  to the tree: ${lost} of ${sent} lost`,
+      );
+    }
+    await waitForAnswers("the tree", () => lab.network("beta", "mobula"), gateways(lab), 20_000);
+    assertEquals((await vsctl(lab, "alpha", "list-ports", "ovsbr-mobula")).match(/mo-(path|tree)-\d+/g), [
+      "mo-tree-3",
+      "mo-tree-4",
+    ]);
+    const stretch = await pathStretch(lab, NAMES);
+    console.log(`  path stretch of 3 hosts, tree: ${stretch.toFixed(3)}`);
+    assert(Math.abs(stretch - 4 / 3) < 0.05, `${stretch}; expected 1.33`);
+    await assertPlanEmpty(lab, program);
+    await whilePinging(lab, () => push(lab, program, {}));
+    await assertPlanEmpty(lab, program);
+    assertEquals(await livePorts(lab, "beta"), ["mo-path-2", "mo-path-4", "mo-tree-2", "mo-tree-4"]);
+  },
+);
+
+proof(
+  "a host comes and goes: nobody else's learned addresses, paths or pings are disturbed",
+  async (lab, { program }) => {
+    const delta = lab.state.hosts.find(({ name }) => name === "delta") ??
+      await lab.addHost({ name: "delta", address: "198.51.100.5", suite: "trixie" });
+    const before = await learnedOfHosts(lab);
+    assert(before.length > 0, "something is learned");
+    const came = await whilePinging(lab, () => push(lab, program, {}, [...NAMES, delta.name]));
+    assertNothingLost(came, "alpha-beta", "alpha-gamma", "beta-gamma");
+    assertEquals(await unreached(lab.network("delta", "mobula"), gateways(lab, [...NAMES, "delta"])), []);
+    const went = await whilePinging(lab, () => push(lab, program, {}));
+    assertNothingLost(went, "alpha-beta", "alpha-gamma", "beta-gamma");
+    const after = await learnedOfHosts(lab);
+    for (const { at, mac, host, age } of before) {
+      const now = after.find((one) => one.at === at && one.mac === mac);
+      assertEquals(now?.host, host, `${mac} at ${at}`);
+      assert(now!.age > age, `${mac} at ${at} was forgotten and learned anew`);
+    }
+    await lab.removeHost("delta");
+  },
+);
+
+/** Where each host's gateway is, as each host knows it. */
+async function learnedOfHosts(lab: Lab) {
+  const all = await Promise.all(
+    NAMES.map(async (at) => (await learned(lab, at)).map((one) => ({ at, ...one }))),
+  );
+  return all.flat().filter(({ at, mac, host }) => host !== 0 && mac.endsWith(":01") && at !== "");
+}

@@ -1,0 +1,236 @@
+/**
+ * What the tests of the access network's switching need: paths that are cut, pings that are counted, and the switch's own counters.
+ * Runs programs in the places of a lab.
+ */
+import type { Lab, Place } from "./lab.ts";
+import { isAlive, must, start } from "./process.ts";
+import { ask } from "./snapshot.ts";
+import { waitFor } from "./wait.ts";
+
+/** One direction between two hosts of the lab, by name. */
+export type Direction = readonly [from: string, to: string];
+
+const CUT_TABLE = "table bridge cut";
+
+/** Drops all that goes in these directions on the underlay; whatever was cut before is whole again. */
+export async function cutPaths(lab: Lab, ...directions: Direction[]): Promise<void> {
+  const address = (name: string) => lab.host(name).address;
+  await setCuts(
+    lab,
+    directions.map(([from, to]) => `ip saddr ${address(from)} ip daddr ${address(to)} drop`),
+  );
+}
+
+/** Takes hosts off the underlay, as if their cables were pulled: nothing that could notice it is told. */
+export async function cutHosts(lab: Lab, ...names: string[]): Promise<void> {
+  await setCuts(
+    lab,
+    names.flatMap((name) => [`iifname "vb-${name}" drop`, `oifname "vb-${name}" drop`]),
+  );
+}
+
+/** Makes the underlay whole again. */
+export async function mendPaths(lab: Lab): Promise<void> {
+  await setCuts(lab, []);
+}
+
+async function setCuts(lab: Lab, rules: readonly string[]): Promise<void> {
+  const chain = `chain forward { type filter hook forward priority 0;\n${rules.join("\n")}\n}`;
+  const stdin = `${CUT_TABLE}\ndelete ${CUT_TABLE}\n${CUT_TABLE} {\n${chain}\n}\n`;
+  await must(lab.world.enter(["nft", "-f", "-"]), { stdin });
+}
+
+/** What a ping that went on has seen. */
+export interface Answers {
+  readonly sent: number;
+  readonly lost: number;
+  /** Answers that came more than once. */
+  readonly duplicates: number;
+  /** Longest time between two answers, milliseconds. */
+  readonly gap: number;
+}
+
+/** A ping that goes on. */
+export interface Flow {
+  readonly name: string;
+  /** Answers until now. */
+  readonly answers: () => number;
+  readonly stop: () => Promise<Answers>;
+}
+
+const INTERVAL_MS = 20;
+
+/** Pings an address every 20 ms until it is stopped; resolves after the first answers. */
+export async function startFlow(lab: Lab, name: string, place: Place, address: string): Promise<Flow> {
+  const log = `${lab.directory}/flow-${crypto.randomUUID()}.log`;
+  const argv = ["ping", "-n", "-D", "-i", String(INTERVAL_MS / 1000), address];
+  const process = await start(place.enter(argv), { cgroup: lab.state.cgroup, log });
+  const seen = () => parsePing(Deno.readTextFileSync(log));
+  const answers = () => seen().numbers.length;
+  await waitFor(`the first answers of ${name}`, () => answers() > 5);
+  const stop = async () => {
+    const before = answers();
+    await waitFor(`later answers of ${name}`, () => answers() > before + 5);
+    if (isAlive(process)) Deno.kill(process.pid, "SIGINT");
+    await waitFor("ping to end", () => !isAlive(process), { intervalMs: 20 });
+    const { numbers, gap } = seen();
+    await Deno.remove(log);
+    const distinct = new Set(numbers).size;
+    const sent = Math.max(...numbers);
+    return { sent, lost: sent - distinct, duplicates: numbers.length - distinct, gap };
+  };
+  return { name, answers, stop };
+}
+
+/** Output of `ping -D` → numbers of the answers, and the longest time between two of them. */
+export function parsePing(text: string): { readonly numbers: readonly number[]; readonly gap: number } {
+  const found = [...text.matchAll(/^\[([0-9.]+)\] \d+ bytes from .* icmp_seq=(\d+) /gm)];
+  const times = found.map(([, time]) => Number(time) * 1000);
+  const gaps = times.slice(1).map((time, index) => time - (times[index] ?? time));
+  return { numbers: found.map(([, , number]) => Number(number)), gap: Math.round(Math.max(0, ...gaps)) };
+}
+
+/** Pings that run at the same time. */
+export async function during(
+  flows: readonly Flow[],
+  work: () => Promise<unknown>,
+): Promise<Readonly<Record<string, Answers>>> {
+  const outcome = await work().then(() => undefined, (error: unknown) => ({ error }));
+  const seen = await Promise.allSettled(flows.map(({ stop }) => stop()));
+  if (outcome) throw outcome.error;
+  return Object.fromEntries(seen.map((one, index) => {
+    if (one.status === "rejected") throw one.reason;
+    const { name } = flows[index]!;
+    const { sent, lost, duplicates, gap } = one.value;
+    console.log(`  ${name}: ${sent} sent, ${lost} lost, ${duplicates} twice, longest gap ${gap} ms`);
+    return [name, one.value];
+  }));
+}
+
+const BRIDGE = "unix:/run/mobula/ovs/ovsbr-mobula.mgmt";
+
+/** Runs ovs-ofctl on a host's bridge. */
+export async function ofctl(lab: Lab, host: string, verb: string, ...args: string[]): Promise<string> {
+  return await ask(lab, host, ["ovs-ofctl", "-O", "OpenFlow13", "--names", verb, BRIDGE, ...args]);
+}
+
+/** Runs ovs-vsctl on a host's own database. */
+export async function vsctl(lab: Lab, host: string, ...args: string[]): Promise<string> {
+  return await ask(lab, host, ["ovs-vsctl", "--db=unix:/run/mobula/ovs/db.sock", "--timeout=5", ...args]);
+}
+
+/** Asks a host's ovs-vswitchd. */
+export async function appctl(lab: Lab, host: string, ...args: string[]): Promise<string> {
+  return await ask(lab, host, ["ovs-appctl", "--timeout=5", "-t", "/run/mobula/ovs/vswitchd.ctl", ...args]);
+}
+
+/** The name of each tunnel port of a host that BFD has found alive. */
+export async function livePorts(lab: Lab, host: string): Promise<string[]> {
+  const columns = ["--format=csv", "--no-headings", "--columns=name", "find", "Interface"];
+  return (await vsctl(lab, host, ...columns, "bfd_status:state=up")).split("\n").filter(Boolean).sort();
+}
+
+/** Waits until BFD says on every host that every other one is there, on both ports. */
+export async function waitForPaths(lab: Lab, names: readonly string[], deadlineMs = 30_000): Promise<void> {
+  await waitFor(`all paths between ${names.join(", ")}`, async () => {
+    const live = await Promise.all(names.map((name) => livePorts(lab, name)));
+    const wanted = (self: string) =>
+      names.filter((name) => name !== self).map((name) => lab.host(name).id).flatMap((id) => [
+        `mo-path-${id}`,
+        `mo-tree-${id}`,
+      ]);
+    return names.every((name, index) => wanted(name).every((port) => live[index]!.includes(port)));
+  }, { deadlineMs });
+}
+
+/** Waits until BFD says on a host that the direct path to another one is dead. */
+export async function waitForDeadPath(lab: Lab, [from, to]: Direction): Promise<void> {
+  const port = `mo-path-${lab.host(to).id}`;
+  await waitFor(`${from} to give up ${port}`, async () => !(await livePorts(lab, from)).includes(port), {
+    intervalMs: 20,
+  });
+}
+
+/** The host that is the root of the tree. */
+export async function rootHost(lab: Lab, names: readonly string[]): Promise<string> {
+  for (const name of names) {
+    if (/This bridge is the root/.test(await appctl(lab, name, "rstp/show", "ovsbr-mobula"))) return name;
+  }
+  throw new Error(`Cannot find the root among ${names.join(", ")}; expected one host that says so`);
+}
+
+/**
+ * Bytes that have come out of tunnels, all ports of all hosts together. What goes in is counted twice by the userspace datapath: once by
+ * the flow, once by the tunnel.
+ */
+export async function tunnelBytes(lab: Lab, names: readonly string[]): Promise<number> {
+  const texts = await Promise.all(names.map((name) => ofctl(lab, name, "dump-ports")));
+  const ports = texts.flatMap((
+    text,
+  ) => [...text.matchAll(/"?mo-(?:tree|path)-\d+"?: rx pkts=\d+, bytes=(\d+)/g)]);
+  return ports.reduce((sum, [, bytes]) => sum + Number(bytes), 0);
+}
+
+/** Bytes of a full-sized ping on the wire: ICMP, IPv4 and Ethernet headers included. */
+const PING = { count: 250, payload: 1300, frame: 1300 + 8 + 20 + 14 } as const;
+
+/**
+ * Frames' way through the fleet: bytes out of tunnels for each byte that was sent at all, while every pair pings. 1.00 is one
+ * hop for everybody. What runs beside it (BFD) is measured first and taken off.
+ */
+export async function pathStretch(lab: Lab, names: readonly string[]): Promise<number> {
+  const gateway = (name: string) => `10.31.${lab.host(name).id >> 8}.${lab.host(name).id & 255}`;
+  const pairs = names.flatMap((one, index) => names.slice(index + 1).map((other) => [one, other] as const));
+  const ping = (count: number, size: number) => async ([from, to]: readonly [string, string]) => {
+    const argv = ["ping", "-n", "-q", "-i", "0.004", "-c", String(count), "-s", String(size), gateway(to)];
+    const said = await must(lab.network(from, "mobula").enter(argv));
+    return Number(/(\d+) received/.exec(said)?.[1]);
+  };
+  // Everybody knows where everybody is.
+  for (const pair of pairs) await ping(5, 56)(pair);
+  const noise = await growth(lab, names, () => new Promise((resolve) => setTimeout(resolve, 2000)));
+  let frames = 0;
+  const work = await growth(lab, names, async () => {
+    for (const pair of pairs) frames += PING.count + await ping(PING.count, PING.payload)(pair);
+  });
+  return (work.bytes - noise.bytes / noise.seconds * work.seconds) / (frames * PING.frame);
+}
+
+/** How much the tunnels have carried while the work went on; the switch brings its counters up to date every half second. */
+async function growth(
+  lab: Lab,
+  names: readonly string[],
+  work: () => Promise<unknown>,
+): Promise<{ readonly bytes: number; readonly seconds: number }> {
+  const before = { bytes: await tunnelBytes(lab, names), at: performance.now() };
+  await work();
+  await Promise.all(names.map((name) => appctl(lab, name, "revalidator/wait")));
+  const bytes = await tunnelBytes(lab, names) - before.bytes;
+  return { bytes, seconds: (performance.now() - before.at) / 1000 };
+}
+
+/** An entry of table 1: who is where. */
+export interface Learned {
+  readonly mac: string;
+  readonly vlan: number;
+  /** The host on whose direct path it is; 0 for none. */
+  readonly host: number;
+  /** Seconds since it was first learned. */
+  readonly age: number;
+}
+
+/** What a host's switch has learned. */
+export async function learned(lab: Lab, host: string): Promise<Learned[]> {
+  const text = await ofctl(lab, host, "dump-flows", "table=1");
+  return [
+    ...text.matchAll(
+      /duration=([0-9.]+)s.*?(?:vlan_tci=0x([0-9a-f]+)\/0xfff,)?dl_dst=([0-9a-f:]+) .*?load:0x?([0-9a-f]+)->NXM_NX_REG1/g,
+    ),
+  ]
+    .map(([, age, vlan = "0", mac, id]) => ({
+      mac: mac!,
+      vlan: parseInt(vlan, 16),
+      host: parseInt(id!, 16),
+      age: Number(age),
+    }));
+}
