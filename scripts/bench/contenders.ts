@@ -138,7 +138,7 @@ async function setUpWireguard(guests: readonly Guest[]): Promise<void> {
   }));
 }
 
-const TINC_KEY = 'cd /etc/tinc/bench; tincd -n bench -K2048 </dev/null >&2; cat "hosts/$1"';
+const TINC_KEY = 'cd /etc/tinc/bench; tincd -n bench -K1024 </dev/null >&2; cat "hosts/$1"';
 
 async function setUpTinc(guests: readonly Guest[]): Promise<void> {
   const [root, leaf] = twoOf(guests);
