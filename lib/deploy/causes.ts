@@ -112,6 +112,11 @@ function isReach({ kind }: Pick<CheckResult, "kind">): boolean {
   return isPing({ kind }) || kind.startsWith("tcp-") || kind.startsWith("oversize-");
 }
 
+/** All that breaks with the way between two hosts. */
+function isLink(failure: Pick<CheckResult, "kind">): boolean {
+  return isReach(failure) || failure.kind === "tree" || failure.kind === "path";
+}
+
 function unreachableHosts(one: Case): void {
   for (const { hostname, error, results } of one.hosts) {
     if (error === undefined) continue;
@@ -147,7 +152,7 @@ function wrongKeys(one: Case): void {
         one.blame(
           [asker.hostname, name],
           `${asker.hostname} ${has}, which uses ${short(expected)}. ${repair}`,
-          (failure) => between(asker.hostname, name)(failure) && (failure.kind === "key" || isReach(failure)),
+          (failure) => between(asker.hostname, name)(failure) && (failure.kind === "key" || isLink(failure)),
         );
       }
     } else if (failures.length > 0) {
@@ -159,7 +164,7 @@ function wrongKeys(one: Case): void {
           inFile ? `, and ${inFile}` : ""
         }. ${repair}`,
         (failure) =>
-          (failure.kind === "key" && failure.to === name) || (isReach(failure) && isAbout(name)(failure)),
+          (failure.kind === "key" && failure.to === name) || (isLink(failure) && isAbout(name)(failure)),
       );
     }
     if (listed) {
@@ -206,7 +211,7 @@ function silentHosts(one: Case): void {
       [name],
       `${name} answers nobody and hears nobody, while the others hear each other: the host's own WireGuard or its way to the ` +
         `underlay (UDP 51820)${heard[0] ? `; ${heard[0]}` : ""}`,
-      (failure) => isAbout(name)(failure) && (isReach(failure) || failure.kind === "tree"),
+      (failure) => isAbout(name)(failure) && isLink(failure),
     );
   }
 }
@@ -242,7 +247,7 @@ function brokenPairs(one: Case): void {
 function crossing(one: Case, a: string, b: string): (failure: Failure) => boolean {
   const parents = treeParents(one);
   return (failure) => {
-    if (between(a, b)(failure)) return isReach(failure) || ["tree", "path"].includes(failure.kind);
+    if (between(a, b)(failure)) return isLink(failure);
     if (!isReach(failure) || failure.kind.endsWith("intrawire")) return false;
     return treePath(parents, failure.asker.hostname, failure.to).includes(edge(a, b));
   };

@@ -129,11 +129,15 @@ const CASES: readonly Case[] = [
     ],
   },
   {
-    what: "a host uses another key than everybody knows",
+    what: "a host uses another key than everybody knows, so that it is not in the tree either",
     answer: (from, result) => cut("alpha", "beta")(from, result) ?? cut("beta", "gamma")(from, result),
     evidence: (name, evidence) =>
       name === "beta"
-        ? { ...evidence, wireguard: { ...evidence.wireguard!, publicKey: keyOf("other") } }
+        ? {
+          ...evidence,
+          wireguard: { ...evidence.wireguard!, publicKey: keyOf("other") },
+          tree: { ...evidence.tree!, root: evidence.tree!.bridge },
+        }
         : evidence,
     causes: [
       /^beta uses the key other000…, but alpha, gamma have beta0000… for it, and wireguard_pubkeys\.yml has beta0000…\. Push again/,
