@@ -266,6 +266,11 @@ const CASES: readonly Case[] = [
     ],
   },
   {
+    what: "a port is disabled",
+    evidence: (name, evidence) => withPort(evidence, name === "gamma" ? 2 : 0, { role: "Disabled" }),
+    causes: [/^the tree \(RSTP\) at gamma, towards beta: its port there is disabled$/],
+  },
+  {
     what: "a port has gone",
     evidence: (name, evidence) =>
       name !== "beta" ? evidence : {
