@@ -112,6 +112,11 @@ function isReach({ kind }: Pick<CheckResult, "kind">): boolean {
   return isPing({ kind }) || kind.startsWith("tcp-") || kind.startsWith("oversize-");
 }
 
+/** All that breaks with the way between two hosts. */
+function isLink(failure: Pick<CheckResult, "kind">): boolean {
+  return isReach(failure) || failure.kind === "tree" || failure.kind === "path";
+}
+
 function unreachableHosts(one: Case): void {
   for (const { hostname, error, results } of one.hosts) {
     if (error === undefined) continue;
@@ -147,7 +152,7 @@ function wrongKeys(one: Case): void {
         one.blame(
           [asker.hostname, name],
           `${asker.hostname} ${has}, which uses ${short(expected)}. ${repair}`,
-          (failure) => between(asker.hostname, name)(failure) && (failure.kind === "key" || isReach(failure)),
+          (failure) => between(asker.hostname, name)(failure) && (failure.kind === "key" || isLink(failure)),
         );
       }
     } else if (failures.length > 0) {
@@ -159,7 +164,7 @@ function wrongKeys(one: Case): void {
           inFile ? `, and ${inFile}` : ""
         }. ${repair}`,
         (failure) =>
-          (failure.kind === "key" && failure.to === name) || (isReach(failure) && isAbout(name)(failure)),
+          (failure.kind === "key" && failure.to === name) || (isLink(failure) && isAbout(name)(failure)),
       );
     }
     if (listed) {
@@ -206,7 +211,7 @@ function silentHosts(one: Case): void {
       [name],
       `${name} answers nobody and hears nobody, while the others hear each other: the host's own WireGuard or its way to the ` +
         `underlay (UDP 51820)${heard[0] ? `; ${heard[0]}` : ""}`,
-      (failure) => isAbout(name)(failure) && (isReach(failure) || failure.kind === "tree"),
+      (failure) => isAbout(name)(failure) && isLink(failure),
     );
   }
 }
@@ -232,17 +237,27 @@ function hasOpenIntrawire(one: Case, a: string, b: string): boolean {
 /** The underlay between two hosts, and what crosses it because the tree leads there. */
 function brokenPairs(one: Case): void {
   for (const [a, b] of pairs(one)) {
-    if (!isDead(one, a, b) || !hasOpenIntrawire(one, a, b)) continue;
-    const handshake = handshakeBetween(one, a, b);
-    one.blame([a, b], `${describeCut(one, a, b)}${handshake ? `; ${handshake}` : ""}`, crossing(one, a, b));
+    const detour = !isDead(one, a, b) && isSilentPath(one, a, b);
+    if (!detour && !(isDead(one, a, b) && hasOpenIntrawire(one, a, b))) continue;
+    const notes = [
+      ...detour ? ["they reach each other over other hosts meanwhile"] : [],
+      ...[handshakeBetween(one, a, b)].filter((note) => note !== undefined),
+    ];
+    one.blame([a, b], [describeCut(one, a, b), ...notes].join("; "), crossing(one, a, b));
   }
+}
+
+/** A watched path is down, and WireGuard carries nothing there in one direction at least: what answers takes another way. */
+function isSilentPath(one: Case, a: string, b: string): boolean {
+  const down = one.failures((failure) => between(a, b)(failure) && failure.kind === "path").length > 0;
+  return down && (arrives(one, a, b) === false || arrives(one, b, a) === false);
 }
 
 /** All that goes between two hosts, and all of the access network that goes through their link of the tree. */
 function crossing(one: Case, a: string, b: string): (failure: Failure) => boolean {
   const parents = treeParents(one);
   return (failure) => {
-    if (between(a, b)(failure)) return isReach(failure) || ["tree", "path"].includes(failure.kind);
+    if (between(a, b)(failure)) return isLink(failure);
     if (!isReach(failure) || failure.kind.endsWith("intrawire")) return false;
     return treePath(parents, failure.asker.hostname, failure.to).includes(edge(a, b));
   };
@@ -514,21 +529,23 @@ function clocks(one: Case): void {
   }
 }
 
+/** All that is wrong with one link, or with one host's bridge, is one cause. */
 function trees(one: Case): void {
-  for (const { asker, to, found } of one.failures(({ kind }) => kind === "tree" || kind === "path")) {
+  const isTree = ({ kind }: Failure) => kind === "tree" || kind === "path";
+  for (const { asker, to } of one.failures(isTree)) {
     const name = asker.hostname;
-    const pair = to === name ? [name] : [name, to];
-    const reverse = one.failures((failure) =>
-      failure.kind === "tree" && failure.asker.hostname === to && failure.to === name
-    );
-    const where = to === name ? name : `${name}, towards ${to}`;
-    one.blame(
-      pair,
-      `the tree (RSTP) at ${where}: ${found}`,
-      (failure) =>
-        failure.asker === asker && failure.to === to && ["tree", "path"].includes(failure.kind) ||
-        found?.startsWith("both ends") === true && reverse.includes(failure),
-    );
+    const alone = to === name;
+    const same = (failure: Failure) =>
+      isTree(failure) && (alone ? failure.asker === asker && failure.to === to : between(name, to)(failure));
+    const found = new Map<string, string>();
+    for (const failure of one.failures(same)) {
+      const what = failure.kind === "tree" ? "the tree (RSTP)" : "the path (BFD)";
+      const where = alone ? name : `${failure.asker.hostname}, towards ${failure.to}`;
+      if (!found.has(failure.found ?? "")) {
+        found.set(failure.found ?? "", `${what} at ${where}: ${failure.found}`);
+      }
+    }
+    one.blame(alone ? [name] : [name, to], [...found.values()].join("; "), same);
   }
 }
 

@@ -66,6 +66,24 @@ const CASES: readonly Case[] = [
     causes: [/one way only: nothing that beta sends arrives at alpha, but beta hears alpha$/],
   },
   {
+    what: "the underlay is cut, and a watched path makes way for a detour with smaller packets",
+    answer: (from, result) =>
+      isBetween("alpha", "beta", from, result) && result.kind === "intrawire"
+        ? { ok: false, roundTrip: undefined, passes: 1386 }
+        : undefined,
+    evidence: (name, evidence) => {
+      const peer = name === "alpha" ? 2 : 1;
+      if (name === "gamma") return evidence;
+      return {
+        ...counters({ alpha: ["beta", 0, 500], beta: ["alpha", 0, 500] })(name, evidence),
+        paths: [{ name: `mo-path-${peer}`, up: false }],
+      };
+    },
+    causes: [
+      /^the underlay between alpha and beta is broken both ways; they reach each other over other hosts meanwhile$/,
+    ],
+  },
+  {
     what: "nothing moved, so the direction is not told",
     answer: cut("alpha", "beta"),
     causes: [/^the underlay between alpha and beta is broken$/],
@@ -129,11 +147,15 @@ const CASES: readonly Case[] = [
     ],
   },
   {
-    what: "a host uses another key than everybody knows",
+    what: "a host uses another key than everybody knows, so that it is not in the tree either",
     answer: (from, result) => cut("alpha", "beta")(from, result) ?? cut("beta", "gamma")(from, result),
     evidence: (name, evidence) =>
       name === "beta"
-        ? { ...evidence, wireguard: { ...evidence.wireguard!, publicKey: keyOf("other") } }
+        ? {
+          ...evidence,
+          wireguard: { ...evidence.wireguard!, publicKey: keyOf("other") },
+          tree: { ...evidence.tree!, root: evidence.tree!.bridge },
+        }
         : evidence,
     causes: [
       /^beta uses the key other000…, but alpha, gamma have beta0000… for it, and wireguard_pubkeys\.yml has beta0000…\. Push again/,
@@ -262,6 +284,11 @@ const CASES: readonly Case[] = [
     ],
   },
   {
+    what: "a port is disabled",
+    evidence: (name, evidence) => withPort(evidence, name === "gamma" ? 2 : 0, { role: "Disabled" }),
+    causes: [/^the tree \(RSTP\) at gamma, towards beta: its port there is disabled$/],
+  },
+  {
     what: "a port has gone",
     evidence: (name, evidence) =>
       name !== "beta" ? evidence : {
@@ -281,8 +308,8 @@ const CASES: readonly Case[] = [
   {
     what: "a watched path is down",
     evidence: (name, evidence) =>
-      name === "alpha" ? { ...evidence, paths: [{ name: "mo-dp-2", up: false }] } : evidence,
-    causes: [/^the tree \(RSTP\) at alpha, towards beta: mo-dp-2 is down$/],
+      name === "alpha" ? { ...evidence, paths: [{ name: "mo-path-2", up: false }] } : evidence,
+    causes: [/^the path \(BFD\) at alpha, towards beta: mo-path-2 is down$/],
   },
 ];
 

@@ -103,6 +103,7 @@ proof("verify: all is well, and every kind of check was made", async (lab, progr
       world: 1,
       key: 3,
       tree: 3,
+      path: 4,
       clock: 1,
       ssh: 1,
     }, hostname);
