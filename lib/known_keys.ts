@@ -62,17 +62,16 @@ export function forgetKeys(known: KnownKeys, ids: readonly number[]): KnownKeys 
 }
 
 /**
- * The key that a host proves to be using: that of the latest handshake (seconds since 1970), of two in the same second the newer
- * key; undefined before the first handshake.
+ * The key that a host proves to be using: that of the latest handshake (seconds since 1970); undefined before the first one. Of several
+ * in the same second the first that is preferred, else the newest.
  */
 export function provenKey(
   keys: readonly string[],
   handshakes: ReadonlyMap<string, number>,
+  ...preferred: readonly ((key: string) => boolean)[]
 ): string | undefined {
-  let proven: string | undefined;
-  for (const key of keys) {
-    const at = handshakes.get(key) ?? 0;
-    if (at > 0 && at >= (proven === undefined ? 0 : handshakes.get(proven) ?? 0)) proven = key;
-  }
-  return proven;
+  const latest = Math.max(0, ...keys.map((key) => handshakes.get(key) ?? 0));
+  const proven = latest === 0 ? [] : keys.filter((key) => handshakes.get(key) === latest);
+  return preferred.map((isPreferred) => proven.findLast(isPreferred)).find((key) => key !== undefined) ??
+    proven.at(-1);
 }

@@ -26,20 +26,29 @@ const SESSION = 180;
 /** Follows until there is nothing announced any more. */
 export async function follow(context: Context): Promise<void> {
   const follower = new Follower(context);
-  while (await follower.look()) {
-    await new Promise((resolve) => setTimeout(resolve, follower.rest));
+  for (let start = performance.now(); await follower.look(); start = performance.now()) {
+    // A large fleet's handshakes take a while to read: half of the time is enough.
+    const rest = Math.max(follower.rest, performance.now() - start);
+    await new Promise((resolve) => setTimeout(resolve, rest));
   }
 }
 
-/** WireGuard's public keys → addresses to set, as words of `wg set`. */
+/** What the follower goes by: whose handshake was when, and whose was another one the last time. */
+export interface Heard {
+  readonly handshakes: ReadonlyMap<string, number>;
+  readonly before: ReadonlyMap<string, number>;
+}
+
+/** Addresses to set, as words of `wg set`; of two handshakes in the same second the one that is new here was the later one. */
 export function moveWords(
   known: KnownKeys,
-  handshakes: ReadonlyMap<string, number>,
+  { handshakes, before }: Heard,
   holders: ReadonlySet<string>,
 ): string[] {
   return Object.entries(known.hosts).flatMap(([id, keys]) => {
     const peers = keys.filter((key) => handshakes.has(key));
-    const proven = provenKey(peers, handshakes);
+    const isNew = (key: string) => before.has(key) && before.get(key) !== handshakes.get(key);
+    const proven = provenKey(peers, handshakes, isNew, (key) => holders.has(key));
     if (proven === undefined || holders.has(proven)) return [];
     return ["peer", proven, "allowed-ips", peerAllowedIps(Number(id)).join(",")];
   });
@@ -102,9 +111,10 @@ class Follower {
   #text = "";
   #since = 0;
   #ownKey = "";
-  /** Seconds since 1970. */
+  /** Seconds since 1970: not later than the own key's last change, and when the own key was looked at. */
   #keySince = 0;
-  #heard = "";
+  #keySeen = 0;
+  #before: ReadonlyMap<string, number> = new Map();
   #slowLook = -SECOND;
   #lastCall = -CALL_AGAIN;
   /** Whose keepalive is on. */
@@ -130,9 +140,9 @@ class Follower {
     const known = parseKnownKeys(JSON.parse(text));
     const handshakes = await readHandshakes(runner);
     const slow = performance.now() - this.#slowLook > SECOND;
-    const heard = [...handshakes.values()].join();
-    if (slow || text !== this.#text || heard !== this.#heard) await this.#move(known, handshakes);
-    this.#heard = heard;
+    const changed = [...handshakes].some(([key, at]) => this.#before.get(key) !== at);
+    if (slow || text !== this.#text || changed) await this.#move(known, { handshakes, before: this.#before });
+    this.#before = handshakes;
     if (text !== this.#text) {
       this.#text = text;
       this.#since = performance.now();
@@ -142,8 +152,8 @@ class Follower {
     return true;
   }
 
-  async #move(known: KnownKeys, handshakes: ReadonlyMap<string, number>): Promise<void> {
-    const words = moveWords(known, handshakes, await readHolders(this.#context.runner));
+  async #move(known: KnownKeys, heard: Heard): Promise<void> {
+    const words = moveWords(known, heard, await readHolders(this.#context.runner));
     if (words.length > 0) await this.#set(`follow ${words.length / 4} hosts to another key`, words);
   }
 
@@ -158,10 +168,11 @@ class Follower {
     const ownKey = await this.#readOwnKey();
     const seconds = Math.floor(Date.now() / 1000);
     if (this.#ownKey !== "" && this.#ownKey !== ownKey) {
-      this.#keySince = seconds;
+      this.#keySince = this.#keySeen;
       this.#lastCall = now - CALL_AGAIN + FIRST_CALL;
     }
     this.#ownKey = ownKey;
+    this.#keySeen = seconds;
     if (now - this.#lastCall < CALL_AGAIN) return;
     const keys = silentKeys(known, handshakes, Math.max(this.#keySince, seconds - SESSION));
     if (keys.length === 0) return;

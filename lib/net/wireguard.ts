@@ -45,8 +45,8 @@ export function wireguardSteps(wanted: Wireguard, seen: Seen["wireguard"]): Step
 function placeAllowedIps({ keys, ...peer }: WireguardPeer, seen: Seen["wireguard"]): WireguardPeer[] {
   if (keys === undefined) return [peer];
   const handshakes = new Map(keys.map((key) => [key, seen?.peers.get(key)?.latestHandshake ?? 0]));
-  const holder = provenKey(keys, handshakes) ??
-    keys.find((key) => (seen?.peers.get(key)?.allowedIps.length ?? 0) > 0) ?? peer.publicKey;
+  const isHolder = (key: string) => (seen?.peers.get(key)?.allowedIps.length ?? 0) > 0;
+  const holder = provenKey(keys, handshakes, isHolder) ?? keys.find(isHolder) ?? peer.publicKey;
   return keys.map((publicKey) => ({
     ...peer,
     publicKey,

@@ -38,7 +38,12 @@ Deno.test("wireguardSteps: an announced key becomes a peer without addresses, th
 
 Deno.test("wireguardSteps: nothing is to be done, whichever key proves to be used and has the addresses", () => {
   const endpoint = ENDPOINT;
-  for (const [old, fresh] of [[[5, IPS], [0, []]], [[5, []], [5, IPS]], [[9, IPS], [5, []]]] as const) {
+  for (
+    const [old, fresh] of [[[5, IPS], [0, []]], [[5, []], [5, IPS]], [[5, IPS], [5, []]], [[9, IPS], [
+      5,
+      [],
+    ]]] as const
+  ) {
     const seen = live([
       [OLD, { endpoint, allowedIps: old[1], ...(old[0] ? { latestHandshake: old[0] } : {}) }],
       [NEW, { endpoint, allowedIps: fresh[1], ...(fresh[0] ? { latestHandshake: fresh[0] } : {}) }],

@@ -44,21 +44,35 @@ Deno.test("provenKey: the latest handshake, in the same second that of the newer
   assertEquals(provenKey(keys, new Map([[A, 5], [B, 0]])), A);
   assertEquals(provenKey(keys, new Map([[A, 5], [B, 5]])), B);
   assertEquals(provenKey(keys, new Map([[A, 9], [B, 5]])), A);
+  assertEquals(provenKey(keys, new Map([[A, 5], [B, 5]]), (key) => key === A), A);
+  assertEquals(provenKey(keys, new Map([[A, 4], [B, 5]]), (key) => key === A), B);
 });
 
 const known = { schema: 1, hosts: { 2: [A, B], 256: [C, D] } } as const;
 
+const NONE = new Map<string, number>();
+
 Deno.test("moveWords: the addresses of a host follow its handshake, and only then", () => {
   const handshakes = new Map([[A, 5], [B, 6], [C, 5], [D, 0]]);
-  assertEquals(moveWords(known, handshakes, new Set([A, C])), [
-    ...["peer", B, "allowed-ips", "10.30.0.2/32,169.254.0.2/32"],
-  ]);
-  assertEquals(moveWords(known, handshakes, new Set([B, C])), []);
-  assertEquals(moveWords(known, new Map([[A, 0], [B, 0]]), new Set([A, C])), []);
+  const toB = ["peer", B, "allowed-ips", "10.30.0.2/32,169.254.0.2/32"];
+  assertEquals(moveWords(known, { handshakes, before: NONE }, new Set([A, C])), toB);
+  assertEquals(moveWords(known, { handshakes, before: NONE }, new Set([B, C])), []);
+  const never = new Map([[A, 0], [B, 0]]);
+  assertEquals(moveWords(known, { handshakes: never, before: never }, new Set([A, C])), []);
+});
+
+Deno.test("moveWords: in the same second the handshake that is new is the later one, whichever key is newer", () => {
+  const handshakes = new Map([[A, 5], [B, 5]]);
+  const to = (key: string) => ["peer", key, "allowed-ips", "10.30.0.2/32,169.254.0.2/32"];
+  assertEquals(moveWords(known, { handshakes, before: new Map([[A, 3], [B, 5]]) }, new Set([B])), to(A));
+  assertEquals(moveWords(known, { handshakes, before: new Map([[A, 5], [B, 0]]) }, new Set([A])), to(B));
+  assertEquals(moveWords(known, { handshakes, before: handshakes }, new Set([A])), []);
+  assertEquals(moveWords(known, { handshakes, before: NONE }, new Set([A])), []);
+  assertEquals(moveWords(known, { handshakes, before: NONE }, new Set()), to(B));
 });
 
 Deno.test("moveWords: no peer is made that is not there", () => {
-  assertEquals(moveWords(known, new Map([[A, 5]]), new Set([A])), []);
+  assertEquals(moveWords(known, { handshakes: new Map([[A, 5]]), before: NONE }, new Set([A])), []);
 });
 
 Deno.test("silentKeys: every key of a host that was not heard since", () => {
