@@ -193,7 +193,11 @@ class Channel {
     this.#connection = ssh.connections;
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     this.answer = promise;
-    const stdin = new ReadableStream<Uint8Array>({ start: (input) => void (this.#input = input) });
+    const stdin = new ReadableStream<Uint8Array>({
+      start: (input) => void (this.#input = input),
+      // Nobody reads any more.
+      cancel: () => void (this.#input = undefined),
+    });
     let left: Seen | undefined;
     const onLine = (line: string) => {
       const [word = "", ...rest] = line.split(" ");
