@@ -218,6 +218,7 @@ function addUninstall(program: Command, signal: () => AbortSignal, done: Done): 
     .description("give the hosts their own network back and remove everything of mobula's but the packages")
     .argument("[hosts.yml]", "the list of hosts", DEFAULT_HOSTS)
     .option("--local", "this very host, without a deployer; needs no hosts.yml", false)
+    .option("--purge", "also remove the packages that mobula has installed", false)
     .addOption(limitOption())
     .addOption(parallelOption())
     .addOption(sshConfigOption())

@@ -12,6 +12,7 @@ import { BASELINE_SCRIPT, parseBaseline } from "../host/baseline.ts";
 import { readJson } from "../host/context.ts";
 import { LocalRunner } from "../host/local_runner.ts";
 import { BASELINE_FILE, INSTALL_DIR } from "../host/paths.ts";
+import { installedPackages } from "../host/purge.ts";
 import { runStep } from "../host/run_steps.ts";
 import { uninstall } from "../host/uninstall.ts";
 import { baselineDifferences } from "../net/down.ts";
@@ -42,9 +43,10 @@ function render({ push }: PushResult): string {
 
 /** Milliseconds. */
 const PATIENCE = 180_000;
+const PURGE_PATIENCE = 900_000;
 
 /** The same on this host; the unit goes on should the terminal be lost. */
-export async function uninstallHere(options: OutputOptions): Promise<number> {
+export async function uninstallHere(options: OutputOptions & { readonly purge?: boolean }): Promise<number> {
   const runner = new LocalRunner();
   if (!await isThere(INSTALL_DIR)) {
     writeLine(options.json ? JSON.stringify({ ok: true, differences: [] }) : "There is nothing to remove.");
@@ -54,9 +56,12 @@ export async function uninstallHere(options: OutputOptions): Promise<number> {
   Deno.addSignalListener("SIGHUP", () => {});
   const baseline = await readJson<Baseline>(runner, BASELINE_FILE);
   await copyOwnExecutable();
-  await uninstall({}, { runner, report: (title) => progress.step("this host", title) });
+  const { removing, kept } = await uninstall({ purge: options.purge }, {
+    runner,
+    report: (title) => progress.step("this host", title),
+  });
   progress.step("this host", "give the network back");
-  const deadline = Date.now() + PATIENCE;
+  const deadline = Date.now() + (options.purge ? PURGE_PATIENCE : PATIENCE);
   while (await isThere(INSTALL_DIR)) {
     if (Date.now() > deadline) {
       throw new HostError(
@@ -74,10 +79,15 @@ export async function uninstallHere(options: OutputOptions): Promise<number> {
   const differences = baseline && output !== undefined
     ? baselineDifferences(baseline, parseBaseline(output, baseline.sshPort))
     : [];
+  const stay = [...kept, ...await installedPackages(runner, removing)];
+  const gone = removing.filter((name) => !stay.includes(name));
   writeLine(
-    options.json
-      ? JSON.stringify({ ok: true, differences })
-      : ["Uninstalled.", ...differences.map((difference) => `Differs from before: ${difference}`)].join("\n"),
+    options.json ? JSON.stringify({ ok: true, differences, packages_removed: gone, packages_kept: stay }) : [
+      "Uninstalled.",
+      ...gone.length > 0 ? [`Removed packages: ${gone.join(", ")}`] : [],
+      ...stay.length > 0 ? [`Kept packages: ${stay.join(", ")}`] : [],
+      ...differences.map((difference) => `Differs from before: ${difference}`),
+    ].join("\n"),
   );
   return EXIT.ok;
 }

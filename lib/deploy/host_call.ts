@@ -24,7 +24,7 @@ export interface HostVerbs {
   "take-key": [Record<string, never>, protocol.TakeKeyResult];
   forget: [protocol.ForgetRequest, protocol.ForgetResult];
   earlier: [Record<string, never>, protocol.EarlierResult];
-  uninstall: [Record<string, never>, protocol.UninstallResult];
+  uninstall: [protocol.UninstallRequest, protocol.UninstallResult];
   reboot: [Record<string, never>, protocol.RebootResult];
 }
 
@@ -96,7 +96,11 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
   "take-key": z.object({ taken: z.boolean(), unanswered: z.array(z.string()) }),
   forget: z.object({ left: z.number() }),
   earlier: z.object({ generation: z.number(), publicKey: z.string(), liveKey: z.string().optional() }),
-  uninstall: z.object({ started: z.literal(true) }),
+  uninstall: z.object({
+    started: z.literal(true),
+    removing: z.array(z.string()),
+    kept: z.array(z.string()),
+  }),
   reboot: z.object({ bootId: z.string() }),
 };
 
@@ -120,7 +124,8 @@ const DEADLINES: { readonly [V in keyof HostVerbs]: number } = {
   "take-key": 60_000,
   forget: 60_000,
   earlier: 60_000,
-  uninstall: 60_000,
+  // A simulation or two of the package manager.
+  uninstall: 3 * 60_000,
   reboot: 60_000,
 };
 

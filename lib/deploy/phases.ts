@@ -96,8 +96,9 @@ export const PHASES: readonly Phase[] = [
   LOAD,
   CONNECT,
   LOOK,
-  PREFLIGHT,
+  // Else a host on which another push is at work would count as one whose installation was interrupted.
   LOCK,
+  PREFLIGHT,
   { name: "copy", title: "copy executable", host: copy },
   { name: "prepare", title: "prepare packages and keys", host: prepare, after: settleFleet },
   ANNOUNCE,

@@ -3,6 +3,7 @@
  * Effects: on the hosts through their connections, `/run/mobula/push.lock`; reads what this process is called here.
  */
 import { HostError, LockedError, TransportError } from "../errors.ts";
+import { look } from "./look.ts";
 import { pause } from "./parallel.ts";
 import type { Phase } from "./phases.ts";
 import { type HostRun, type PushRun } from "./run.ts";
@@ -192,7 +193,11 @@ class Channel {
     this.#connection = ssh.connections;
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     this.answer = promise;
-    const stdin = new ReadableStream<Uint8Array>({ start: (input) => void (this.#input = input) });
+    const stdin = new ReadableStream<Uint8Array>({
+      start: (input) => void (this.#input = input),
+      // Nobody reads any more.
+      cancel: () => void (this.#input = undefined),
+    });
     let left: Seen | undefined;
     const onLine = (line: string) => {
       const [word = "", ...rest] = line.split(" ");
@@ -308,6 +313,8 @@ function describe({ who, pid, fleet, since }: Owner): string {
 export const LOCK: Phase = {
   name: "lock",
   title: "lock against other pushes",
+  // Whoever lacks these is refused anyway, for a better reason than that there is no lock.
+  concerns: ({ facts }) => facts?.root === true && facts.systemd,
   before: async (push) => {
     push.lock = { id: crypto.randomUUID(), who: JSON.stringify(await self(push.options.hostsPath)) };
   },
@@ -340,6 +347,8 @@ async function lockHost(run: HostRun, push: PushRun): Promise<void> {
     const answer = await lock.take(dead);
     if (answer.taken) {
       run.lock = lock;
+      // What looked like an interrupted installation may have been one under way.
+      if (run.facts?.state?.status === "installing") run.facts = await look(run.host.hostname, run.ssh);
       if (answer.other) tellTakeover(run, push, answer.other);
       return;
     }

@@ -28,6 +28,8 @@ export interface PushOptions {
   readonly executable?: string;
   /** Seconds after which a host goes back by itself unless it was confirmed. */
   readonly confirmTimeout?: number;
+  /** Of an uninstallation: also remove the packages that an installation has brought. */
+  readonly purge?: boolean;
   /** Interrupts the push. */
   readonly signal?: AbortSignal;
 }

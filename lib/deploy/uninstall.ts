@@ -7,6 +7,8 @@ import type { Baseline } from "../facts.ts";
 import { BASELINE_SCRIPT, parseBaseline } from "../host/baseline.ts";
 import { readJson } from "../host/context.ts";
 import { BASELINE_FILE } from "../host/paths.ts";
+import type { UninstallResult } from "../host/protocol.ts";
+import { installedPackages } from "../host/purge.ts";
 import { baselineDifferences } from "../net/down.ts";
 import { callHost } from "./host_call.ts";
 import { writePubkeysFile } from "./load.ts";
@@ -17,6 +19,8 @@ import { alive, type HostRun, type PushRun } from "./run.ts";
 
 /** Milliseconds until a host has to be back without anything of ours. */
 const RETURN_PATIENCE = 180_000;
+/** The same where a package manager, too, is at work, and may have to wait for another one. */
+const PURGE_PATIENCE = 900_000;
 const COMPARE_PATIENCE = 10_000;
 
 /** All phases of an uninstallation. */
@@ -60,7 +64,8 @@ async function find(run: HostRun): Promise<void> {
 async function uninstall(run: HostRun, push: PushRun): Promise<void> {
   const baseline = await readJson<Baseline>(run.ssh, BASELINE_FILE);
   run.lock?.leave();
-  await callHost(run.ssh, "uninstall", {}, steps(run, push)).catch((error) => {
+  const { purge = false } = push.options;
+  const started = await callHost(run.ssh, "uninstall", { purge }, steps(run, push)).catch((error) => {
     if (!(error instanceof TransportError) || !error.options.retry) throw error;
   });
   push.progress.step(run.host.hostname, "wait for the host to come back");
@@ -77,14 +82,34 @@ async function uninstall(run: HostRun, push: PushRun): Promise<void> {
       last = error.message;
       return undefined;
     }
-  }, patience(RETURN_PATIENCE, push, 1000));
+  }, patience(purge ? PURGE_PATIENCE : RETURN_PATIENCE, push, 1000));
   if (!done) {
     throw new HostError(
       `${run.host.hostname}: Cannot finish the uninstallation: ${last}; expected nothing of mobula. ` +
         'See "journalctl -u mobula-rollback" on the host, then uninstall again',
     );
   }
+  if (started && purge) await tellPackages(run, push, started);
   if (baseline) await compare(run, push, baseline);
+}
+
+async function tellPackages(
+  run: HostRun,
+  push: PushRun,
+  { removing, kept }: Pick<UninstallResult, "removing" | "kept">,
+): Promise<void> {
+  const left = await installedPackages(run.ssh, removing);
+  const gone = removing.filter((name) => !left.includes(name));
+  const notes = [
+    ...gone.length === 0 ? [] : [`removed packages ${gone.join(", ")}`],
+    ...kept.length === 0 ? [] : [`kept packages ${kept.join(", ")}: held, or others need them`],
+    ...left.length === 0 ? [] : [
+      `packages ${left.join(", ")} are still there: see "journalctl -u mobula-rollback" on the host, ` +
+      `then "apt-get purge" them`,
+    ],
+  ];
+  for (const note of notes) push.progress.note(note, run.host.hostname);
+  run.notes.push(...notes);
 }
 
 /** Whatever differs from before, after a moment for the host's network manager, is told, not mended. */

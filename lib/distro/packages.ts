@@ -101,6 +101,39 @@ export function installStep(distro: Distro, packages: readonly string[]): Step {
   };
 }
 
+/** `Inst nftables (1.0.6 Debian:12 [amd64])` of a simulated installation → `nftables`; one that is only upgraded has its old version in between. */
+export function newPackages(simulated: string): string[] {
+  return [...simulated.matchAll(/^Inst ([a-z0-9][a-z0-9+.-]*)(?::[a-z0-9]+)? \(/gm)].map(([, name = ""]) =>
+    name
+  );
+}
+
+/** `Purg nftables [1.0.6]` or `Remv …` of a simulated removal → `nftables`. */
+export function removedPackages(simulated: string): string[] {
+  return [...simulated.matchAll(/^(?:Purg|Remv) ([a-z0-9][a-z0-9+.-]*)/gm)].map(([, name = ""]) => name);
+}
+
+/** Without `--autoremove`: what else is not needed any more is the host's affair. */
+const APT_PURGE = ["apt-get", "-y", "-o", "DPkg::Lock::Timeout=120"] as const;
+
+/** Asks which packages would go with these, without a change. */
+export function simulateRemovalStep(distro: Distro, packages: readonly string[]): Step {
+  onlyApt(distro);
+  return {
+    title: `look at the removal of ${packages.join(" ")}`,
+    argv: ["env", ...APT_ENVIRONMENT, ...APT_PURGE, "-s", "purge", ...packages],
+  };
+}
+
+/** Removes the packages with their configuration. */
+export function removalStep(distro: Distro, packages: readonly string[]): Step {
+  onlyApt(distro);
+  return {
+    title: `remove packages ${packages.join(" ")}`,
+    argv: ["env", ...APT_ENVIRONMENT, ...APT_PURGE, "purge", ...packages],
+  };
+}
+
 /** Brings to an end what a power cut left half installed; the second only where the first does not succeed. */
 export function repairSteps(distro: Distro): readonly [Step, Step] {
   onlyApt(distro);

@@ -22,6 +22,8 @@ export interface Armed {
   readonly previous: number;
   /** Nothing of ours shall be left. */
   readonly uninstall?: boolean;
+  /** Packages that go with it. */
+  readonly purge?: readonly string[];
   /** The boot in which it was armed, and seconds since that boot at which it is carried out: no clock can be set by that. */
   readonly bootId: string;
   readonly deadline: number;
@@ -44,7 +46,7 @@ export async function armFor(generation: number, seconds: number, context: Conte
 
 /** Writes down what is to be taken back, enables it for the next boot, and starts the timer; all of it before the first change. */
 export async function arm(
-  wanted: Pick<Armed, "generation" | "previous" | "seconds" | "uninstall">,
+  wanted: Pick<Armed, "generation" | "previous" | "seconds" | "uninstall" | "purge">,
   { runner, report }: Context,
 ): Promise<void> {
   report(`arm the way back: ${wanted.seconds} s`);

@@ -14,6 +14,8 @@ export const EXECUTABLE = `${INSTALL_DIR}/bin/mobula`;
 export const ARMED_FILE = `${INSTALL_DIR}/armed.json`;
 /** The distribution's units that were masked by us, and not before. */
 export const MASKED_FILE = `${INSTALL_DIR}/masked.json`;
+/** The packages that an installation has brought, and their dependencies. */
+export const PACKAGES_FILE = `${INSTALL_DIR}/packages.json`;
 /** How the last activation went; gone after a boot, so that no old word counts. */
 export const ACTIVATION_FILE = "/run/mobula/activation.json";
 /** The text of KEYS_FILE that `mobula follow` goes by. */

@@ -24,6 +24,7 @@ import { type Context, readConfig, readJson, readKnownKeys, readState, writeJson
 import { locked } from "./lock.ts";
 import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK, MASKED_FILE, STATE_FILE } from "./paths.ts";
 import type { PrepareRequest, PrepareResult } from "./protocol.ts";
+import { rememberPackages } from "./purge.ts";
 import { liveKey } from "./rotate.ts";
 import { runStep, runSteps } from "./run_steps.ts";
 
@@ -171,6 +172,7 @@ async function installPackages(
     await runSteps(runner, maskSteps(distro), report);
   }
   await refreshPackages({ runner, report }, distro, packages);
+  await rememberPackages(runner, distro, packages);
   await runSteps(runner, [installStep(distro, packages)], report);
   return packages;
 }

@@ -227,7 +227,16 @@ export interface EarlierResult {
   readonly liveKey?: string;
 }
 
-/** The answer to `uninstall` (its request is empty); the connection may die soon after. */
+/** Give the host's own network back and remove everything of ours. */
+export interface UninstallRequest {
+  /** Also the packages that an installation has brought. */
+  readonly purge?: boolean;
+}
+
+/** The answer to `uninstall`; the connection may die soon after. */
 export interface UninstallResult {
   readonly started: true;
+  /** Packages that go, and those of ours that are held or needed by others. */
+  readonly removing: readonly string[];
+  readonly kept: readonly string[];
 }

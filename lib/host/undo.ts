@@ -24,6 +24,7 @@ import {
   MASKED_FILE,
   STATE_FILE,
 } from "./paths.ts";
+import { purge } from "./purge.ts";
 import { runStep, runSteps } from "./run_steps.ts";
 import { readBootId } from "./status.ts";
 import { type Activation, converge } from "./up.ts";
@@ -180,6 +181,8 @@ async function differencesNow(baseline: Baseline, runner: Runner): Promise<reado
 async function finish(armed: Armed, differences: readonly string[], context: Context): Promise<void> {
   const { runner } = context;
   if (armed.uninstall) {
+    // While they are masked: none of them shall start once more on its way out. That they stay is no reason to stop.
+    await purge(armed.purge ?? [], context).catch((error) => context.report(String(error)));
     const units = await readJson<string[]>(runner, MASKED_FILE) ?? [];
     const unmask = {
       title: "unmask the distribution's Open vSwitch units",

@@ -4,10 +4,13 @@
  */
 import { arm } from "./armed.ts";
 import type { Context } from "./context.ts";
-import type { UninstallResult } from "./protocol.ts";
+import type { UninstallRequest, UninstallResult } from "./protocol.ts";
+import { planPurge } from "./purge.ts";
 
 /** Returns at once: a unit outside of this connection does the work, at the next boot if it has to be. */
-export async function uninstall(_request: unknown, context: Context): Promise<UninstallResult> {
-  await arm({ generation: 0, previous: 0, uninstall: true, seconds: 1 }, context);
-  return { started: true };
+export async function uninstall(request: UninstallRequest, context: Context): Promise<UninstallResult> {
+  // Nothing else is asked of the package manager unless that is wanted.
+  const { remove, kept } = request.purge ? await planPurge(context.runner) : { remove: [], kept: [] };
+  await arm({ generation: 0, previous: 0, uninstall: true, purge: remove, seconds: 1 }, context);
+  return { started: true, removing: remove, kept };
 }

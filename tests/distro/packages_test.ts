@@ -3,8 +3,10 @@ import {
   installStep,
   maskSteps,
   missingPackages,
+  newPackages,
   PROVING_COMMANDS,
   refreshStep,
+  removedPackages,
   repairSteps,
   simulateStep,
 } from "../../lib/distro/packages.ts";
@@ -110,4 +112,20 @@ Deno.test("wayToModules: the package of the running kernel, the distribution's k
   assertEquals(way("debian", "12", "6.8.12-4-pve"), "Install linux-image-amd64 and reboot into it");
   assertEquals(way("debian", "12", "5.4.0-provider", []), "Install linux-image-amd64 and reboot into it");
   assertMatch(way("debian", "12", "6.1.0-49-amd64", ["6.1.0-50-amd64"]), /^Reboot: /);
+});
+
+Deno.test("newPackages: what a simulated installation would bring, not what it would only upgrade", () => {
+  const said = `NOTE: This is only a simulation!
+Inst libunbound8 (1.17.1-2 Debian:12.4/stable [amd64])
+Inst libc6:amd64 [2.36-9] (2.36-10 Debian:12.4/stable [amd64])
+Inst libssl3:i386 (3.0.11 Debian:12.4/stable [i386])
+Conf libunbound8 (1.17.1-2 Debian:12.4/stable [amd64])
+`;
+  assertEquals(newPackages(said), ["libunbound8", "libssl3"]);
+});
+
+Deno.test("removedPackages: what a simulated removal would take along", () => {
+  const said =
+    "Purg openvswitch-switch [3.1.0-2]\nRemv admins-own [1]\nPurg libunbound8:amd64 [1.17.1-2] [bare:amd64 ]\n";
+  assertEquals(removedPackages(said), ["openvswitch-switch", "admins-own", "libunbound8"]);
 });
