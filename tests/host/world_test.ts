@@ -26,7 +26,7 @@ const EXTERNAL = {
 /** Daemons do not run here: what only they can do is left out, and what they would make is made by hand. */
 function isDaemons({ argv }: Step): boolean {
   return ["wg", "ovs-vsctl", "ovs-appctl"].includes(argv[0] ?? "") ||
-    argv[0]?.endsWith("/start-units") === true;
+    /\/(start-units|load-flows)$/.test(argv[0] ?? "");
 }
 
 /** A host with its card in a world, and the links that Open vSwitch and wireguard-go would make. */
