@@ -97,7 +97,6 @@ export class HostLock {
   #holders = 0;
   #channel: Channel | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
-  #left = false;
 
   constructor(ssh: SshRunner, { push, who, phase, onLost }: LockOptions) {
     this.#ssh = ssh;
@@ -130,12 +129,11 @@ export class HostLock {
   leave(): void {
     this.#stop();
     this.#channel?.write(`beat ${LONG_LEASE} stays`);
-    this.#left = true;
   }
 
   /** Gives the lock back, where the host can be reached; over a connection that is newer than the lock it is taken once more. */
   async release(): Promise<void> {
-    if (this.#ssh.connected && !this.#left) {
+    if (this.#ssh.connected) {
       if (!this.#isLive()) await this.take().catch(() => {});
       this.#channel?.write("release");
       await within(RELEASE_PATIENCE, this.#channel?.ended);

@@ -84,14 +84,19 @@ function benchFor(sshd: Sshd): Bench {
       const progress = new PlainProgress({ verbose: true, write: (line) => lines.push(line) });
       const result = await push({ ...options, ...changes }, progress);
       const calls = await sshd.inside("cat /opt/calls 2>/dev/null || true; rm -f /opt/calls");
-      return { result, verbs: calls.split("\n").flatMap((line) => line.split(" ")[0] || []) };
+      const verbs = calls.split("\n").flatMap((line) => line.split(" ")[0] || []);
+      // A machine that is busy is asked for its status once more: how often is no matter here.
+      return {
+        result,
+        verbs: verbs.filter((verb, index) => verb !== "status" || verbs[index - 1] !== "status"),
+      };
     },
   };
 }
 
 pushTest("push: all phases in their order, and nothing sent the second time", async (bench) => {
   const first = await bench.push();
-  assertEquals(bench.lines.filter((line) => /FAILED|note/.test(line)), []);
+  assertEquals(bench.lines.filter((line) => /FAILED|note: (?!kernel )/.test(line)), []);
   assertEquals(first.result.exitCode, 0);
   const verbs = [
     "prepare",
