@@ -31,7 +31,7 @@ interface Judgement {
   }[];
 }
 
-const { proof } = setStage<string>({ name: "jdg-verify", hosts: HOSTS, prepare });
+const { proof } = setStage<string>({ name: "verify", hosts: HOSTS, prepare });
 
 async function prepare(lab: Lab): Promise<string> {
   const program = await executable("compiled");
