@@ -119,7 +119,7 @@ Deno.test("verify: what never answers is told from whom to whom, in text and in 
   const json = JSON.stringify(verificationJson(verification));
   assertMatch(
     json,
-    /"ok":false,"hosts":\[\{"hostname":"web2","id":2,"ok":false.*"kind":"gateway","to":"web3"/,
+    /"ok":false,"causes":\[\{"hosts":\["web2"\].*"hosts":\[\{"hostname":"web2","id":2,"ok":false.*"kind":"gateway","to":"web3"/,
   );
 });
 
