@@ -20,7 +20,7 @@ const SILENCE = 10;
 /** Milliseconds between two looks at such a lock. */
 const REST = 1_000;
 /** Milliseconds that giving back may take. */
-const RELEASE_PATIENCE = 2_000;
+const RELEASE_PATIENCE = 10_000;
 /** Phases in which connections are closed on purpose: their end does not mean the end of the push. */
 const RECONNECTING = ["activate", "confirm", "reboot", "uninstall"];
 
@@ -97,6 +97,8 @@ export class HostLock {
   #holders = 0;
   #channel: Channel | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
+  /** The heartbeat under way: what gives the lock back must not meet one that takes it anew. */
+  #tending: Promise<void> | undefined;
 
   constructor(ssh: SshRunner, { push, who, phase, onLost }: LockOptions) {
     this.#ssh = ssh;
@@ -116,8 +118,14 @@ export class HostLock {
     if (!answer.taken) return answer;
     this.#channel?.close();
     this.#channel = channel;
-    this.#timer ??= setInterval(() => void this.#tend(), BEAT);
     return answer;
+  }
+
+  /** From now on the heart beats. */
+  keep(): void {
+    this.#timer ??= setInterval(() => {
+      this.#tending ??= this.#tend().finally(() => this.#tending = undefined);
+    }, BEAT);
   }
 
   /** Says now that the connection is about to be closed, and that this is not the end. */
@@ -133,12 +141,13 @@ export class HostLock {
 
   /** Gives the lock back, where the host can be reached; over a connection that is newer than the lock it is taken once more. */
   async release(): Promise<void> {
+    this.#stop();
+    await within(RELEASE_PATIENCE, this.#tending);
     if (this.#ssh.connected) {
       if (!this.#isLive()) await this.take().catch(() => {});
       this.#channel?.write("release");
       await within(RELEASE_PATIENCE, this.#channel?.ended);
     }
-    this.#stop();
     this.#channel?.close();
   }
 
@@ -345,6 +354,7 @@ async function lockHost(run: HostRun, push: PushRun): Promise<void> {
     const answer = await lock.take(dead);
     if (answer.taken) {
       run.lock = lock;
+      lock.keep();
       // What looked like an interrupted installation may have been one under way.
       if (run.facts?.state?.status === "installing") run.facts = await look(run.host.hostname, run.ssh);
       if (answer.other) tellTakeover(run, push, answer.other);
