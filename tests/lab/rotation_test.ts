@@ -123,7 +123,9 @@ proof(
   "a host that fails after its new key was made: it is not cut off, and is told",
   async (lab, program) => {
     const before = await publicKeys(lab);
-    await ask(lab, "beta", ["mv", "/usr/sbin/dnsmasq", "/usr/sbin/dnsmasq.away"]);
+    const broken =
+      "cd /usr/sbin; mv dnsmasq dnsmasq.away; printf '#!/bin/sh\\nexit 1\\n' >dnsmasq; chmod +x dnsmasq";
+    await ask(lab, "beta", ["sh", "-c", broken]);
     try {
       const { result, losses } = await lossDuring(lab, lab.state.hosts, () => {
         return mobula(lab, { executable: program }, "push", "--no-reboot");

@@ -28,6 +28,7 @@ export const UPDATES: readonly Update[] = [
   { what: "nothing to do" },
   { what: "another name", change: { extraHosts: { "10.31.200.1": "printer.example" } } },
   { what: "another client", change: { extraWires: { "10.30.128.1": "CLIENT" } } },
+  { what: "a forwarded port", change: { hostVars: { alpha: { forward: [8443] } } } },
   { what: "one host less", change: { hosts: ["alpha", "beta"] }, probed: ["alpha", "beta"] },
   { what: "one host more", change: {}, probed: ["alpha", "beta"] },
   {
