@@ -57,7 +57,7 @@ async function startProbes(
     const options = { cgroup: state.cgroup, log: `${directory}/probes.log` };
     const pings = addresses.map((address) =>
       start(
-        network(name).enter(["ping", "-n", "-q", "-i", "0.02", "-s", "64", "-p", MARKER_HEX, address]),
+        network(name).enter(["ping", "-n", "-q", "-i", "0.1", "-s", "64", "-p", MARKER_HEX, address]),
         options,
       )
     );
