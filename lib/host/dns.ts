@@ -39,8 +39,10 @@ export function query(name: string, server: string, patience: number): Promise<D
   });
   const socket = createSocket("udp4");
   const timers: ReturnType<typeof setTimeout>[] = [];
+  let isOpen = true;
   return new Promise<DnsAnswer | undefined>((resolve) => {
-    const ask = () => socket.send(question, 53, server, () => {});
+    // Of two timers that are due together, the second is called even where the first has cleared it.
+    const ask = () => isOpen && socket.send(question, 53, server, () => {});
     timers.push(setInterval(ask, RETRY), setTimeout(() => resolve(undefined), patience));
     socket.on("error", () => resolve(undefined));
     socket.on("message", (packet) => {
@@ -49,8 +51,8 @@ export function query(name: string, server: string, patience: number): Promise<D
     });
     ask();
   }).finally(() => {
-    // Before the socket is closed: a late timer must not find it so.
     timers.forEach(clearInterval);
+    isOpen = false;
     socket.close();
   });
 }
