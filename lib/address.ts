@@ -15,6 +15,9 @@ export const GENEVE_PORT = 6254;
 /** TCP port on which hosts and gateways listen to each other while a verification goes on, and only then. */
 export const VERIFY_PORT = 6255;
 
+/** UDP port of the tunnels in which a third host takes frames on: a port of its own, because their key says whom they are for. */
+export const RELAY_PORT = 6256;
+
 /** The three networks and the block of the tunnel endpoints, in CIDR notation. */
 export const NETWORKS = {
   access: "10.31.0.0/16",

@@ -20,6 +20,7 @@ export const LINK = {
   accessPort: "mo-fac-ovs",
   switch: "ovsbr-mobula",
   gatewayPort: "mo-gw-ovs",
+  relay: "mo-relay",
   underlayGateway: "mo-und-gw",
   underlaySwitch: "mo-und-sw",
   underlayBridge: "br-und",

@@ -1,7 +1,15 @@
 /**
  * Configuration, baseline and capabilities of a host → its wanted network. Pure.
  */
-import { GENEVE_PORT, hostAddresses, hostMac, innerMtus, NETWORKS, WIREGUARD_PORT } from "../address.ts";
+import {
+  GENEVE_PORT,
+  hostAddresses,
+  hostMac,
+  innerMtus,
+  NETWORKS,
+  RELAY_PORT,
+  WIREGUARD_PORT,
+} from "../address.ts";
 import type { Baseline, Capabilities } from "../facts.ts";
 import type { Forward, HostConfig, PeerHost } from "../fleet.ts";
 import { forwardsOf } from "../forward.ts";
@@ -353,6 +361,8 @@ function wantedSwitch(config: HostConfig, capabilities: Capabilities): Switch {
     columns: {
       datapath_type: capabilities.datapath,
       rstp_enable: "true",
+      // The most there may be: an agreement that has to wait costs traffic up to a second.
+      "other_config:rstp-xmit-hold-count": "10",
       protocols: "OpenFlow10,OpenFlow13",
       "other_config:hwaddr": hostMac(id, netdev ? "bridge" : "gateway"),
       "other_config:mac-table-size": "50000",
@@ -363,6 +373,7 @@ function wantedSwitch(config: HostConfig, capabilities: Capabilities): Switch {
     edgePort(LINK.switch, LINK.accessPort),
     ...(netdev ? [edgePort(LINK.switch, LINK.gatewayPort)] : []),
     ...config.hosts.filter((peer) => isMeshPeer(peer, id)).flatMap((peer) => tunnelPorts(config, peer.id)),
+    ...(config.switching.mode === "direct" ? [relayPort(id)] : []),
   ];
   if (!netdev) return { bridges: [bridge], ports };
   const underlay = {
@@ -426,4 +437,20 @@ function tunnelPorts({ self, switching }: HostConfig, peer: number): SwitchPort[
       interface: { ...geneve, ...bfd, "options:key": String(DIRECT_KEY) },
     },
   ];
+}
+
+/** One port to and from all hosts: the flows say to whom. */
+function relayPort(self: number): SwitchPort {
+  return {
+    bridge: LINK.switch,
+    name: LINK.relay,
+    port: { "other_config:rstp-enable": "false", trunks: NO_VLAN },
+    interface: {
+      type: "geneve",
+      "options:local_ip": hostAddresses(self).tunnel,
+      "options:remote_ip": "flow",
+      "options:dst_port": String(RELAY_PORT),
+      "options:key": "flow",
+    },
+  };
 }

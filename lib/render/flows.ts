@@ -1,17 +1,21 @@
 /**
- * The switch's flows, groups and meters as one text: known unicast goes straight to its host, everything else by the tree. Pure.
+ * The switch's flows, groups and meters as one text: known unicast goes straight to its host, through
+ * a third one where that path is dead, everything else by the tree. Pure.
  *
  * Each line begins with `meter`, `group` or `flow`; the rest is in ovs-ofctl's own notation (ovs-fields(7), ovs-actions(7)).
  * Where all of it is lost, the bridge falls back to its default flow, NORMAL, and so to the plain tree.
  */
-import { hostMac } from "../address.ts";
+import { hostAddresses, hostMac } from "../address.ts";
 import type { Capabilities } from "../facts.ts";
 import type { HostConfig } from "../fleet.ts";
-import { directPort, isMeshPeer, LINK } from "../net/network.ts";
+import { directPort, isMeshPeer, LINK, treePort } from "../net/network.ts";
 import { HEADER } from "./header.ts";
 
-/** Tables: where a frame comes from; who has its destination (learned); whose path is held back (run-paths); what is for this host; which way it leaves. */
-const TABLE = { origin: 0, known: 1, held: 2, local: 3, out: 4 } as const;
+/**
+ * Tables: where a frame comes from; who has its destination (learned); whose path is held back (run-paths); what is for this host;
+ * which way it leaves; into the tree, past what the switch has learned of it; who has sent what is to be taken on.
+ */
+const TABLE = { origin: 0, known: 1, held: 2, local: 3, out: 4, tree: 5, sender: 6 } as const;
 
 /** Seconds after which an address that was not heard again is forgotten; the same as in the switch's own table. */
 const AGING = 300;
@@ -20,8 +24,16 @@ const LEARN_LIMIT = 4096;
 /** Marks the entry of frames that bear no origin: they come from a host that has lost its flows. */
 const UNKNOWN_ORIGIN = 0x10000;
 const FLOOD_METER = 1;
+/** Above the hosts' own ids: groups of paths that are held back, and of those that are served for others. */
+const GROUP = { held: 0x8000, relay: 0x10000 } as const;
+/** How many third hosts are thought of before the tree. */
+const RELAYS = 3;
+/** Added to the id of the host that a third one is to take a frame to; from there on the frame bears its origin again. */
+const RELAYED = 0x8000;
 /** Bridges do not forward these (IEEE 802.1Q, table 8-1); a VM's BPDUs have no business in our tree. */
 const LINK_LOCAL = "01:80:c2:00:00:00/ff:ff:ff:ff:ff:f0";
+/** The addresses that `hostMac` gives. */
+const OUR_MACS = "02:6d:6f:00:00:00/ff:ff:ff:00:00:00";
 const MULTICAST = "01:00:00:00:00:00/01:00:00:00:00:00";
 
 /** The text for one host; in a fleet that switches by the tree alone, the one flow that every bridge has to begin with. */
@@ -40,9 +52,14 @@ function directLines(config: HostConfig, { datapath }: Capabilities): string[] {
   const rate = switching.floodLimit;
   return [
     `meter meter=${FLOOD_METER},pktps,burst,bands=type=drop,rate=${rate},burst_size=${rate}`,
-    ...peers.map((peer) => groupLine(peer, gateway)),
+    ...peers.flatMap((peer) => groupLines(peer, peers, gateway)),
     ...[access, gateway].flatMap((port) => localPortLines(port, self)),
+    // A loop of the user's own brings frames of other hosts and gateways back: they do not live behind this host's link.
+    flow(TABLE.origin, 26, `in_port=${access},dl_src=${hostMac(self, "veth_fac0")}`, localActions(self)),
+    flow(TABLE.origin, 25, `in_port=${access},dl_src=${OUR_MACS}`, ["drop"]),
     ...peers.flatMap(peerLines),
+    flow(TABLE.origin, 15, `in_port=${LINK.relay}`, ["drop"]),
+    ...peers.length === 0 ? [] : [flow(TABLE.tree, 0, "", peers.map((peer) => output(treePort(peer))))],
     // Without an origin nobody can be answered on a direct path.
     flow(TABLE.origin, 0, "", [learn(UNKNOWN_ORIGIN, 0), "NORMAL"]),
     flow(TABLE.local, 10, `dl_dst=${hostMac(self, "gateway")}`, [output(gateway)]),
@@ -53,24 +70,61 @@ function directLines(config: HostConfig, { datapath }: Capabilities): string[] {
   ];
 }
 
-/** The direct path as long as BFD says it lives, else the tree; the gateway's port is always live. */
-function groupLine(peer: number, alwaysLive: string): string {
-  const direct = directPort(peer);
-  return `group group_id=${peer},type=ff,bucket=watch_port:${direct},actions=${output(direct)},` +
-    `bucket=watch_port:${alwaysLive},actions=NORMAL`;
+/**
+ * To a peer: the direct path as long as BFD says it lives, else through a third host, else by the tree; the same without the direct path;
+ * and, as the third host, for others. The gateway's port is always live.
+ */
+function groupLines(peer: number, peers: readonly number[], alwaysLive: string): string[] {
+  const direct = bucket(directPort(peer), [output(directPort(peer))]);
+  const detours = [
+    ...relaysOf(peer, peers).map((relay) =>
+      bucket(directPort(relay), [`set_field:${RELAYED + peer}->tun_id`, tunnelTo(relay), output(LINK.relay)])
+    ),
+    bucket(alwaysLive, ["NORMAL"]),
+  ];
+  return [
+    group(peer, [direct, ...detours]),
+    group(GROUP.held + peer, detours),
+    group(GROUP.relay + peer, [
+      bucket(directPort(peer), [tunnelTo(peer), "in_port"]),
+      bucket(alwaysLive, [`resubmit(,${TABLE.tree})`]),
+    ]),
+  ];
+}
+
+/** Who may help towards a peer: those that come next after it, so that not everybody asks the same ones. */
+function relaysOf(peer: number, peers: readonly number[]): number[] {
+  const at = peers.indexOf(peer);
+  return [...peers.slice(at + 1), ...peers.slice(0, at)].slice(0, RELAYS);
+}
+
+function tunnelTo(host: number): string {
+  return `set_field:${hostAddresses(host).tunnel}->tun_dst`;
+}
+
+function group(id: number, buckets: readonly string[]): string {
+  return `group group_id=${id},type=ff,${buckets.join(",")}`;
+}
+
+function bucket(watchPort: string, actions: readonly string[]): string {
+  return `bucket=watch_port:${watchPort},actions=${actions.join(",")}`;
 }
 
 /** Frames of this host's own: stamped with their origin, which transit hosts keep. */
 function localPortLines(port: string, self: number): string[] {
   return [
     flow(TABLE.origin, 30, `in_port=${port},dl_dst=${LINK_LOCAL}`, ["drop"]),
-    flow(TABLE.origin, 20, `in_port=${port}`, [
-      learn(self, 0),
-      `set_field:${self}->tun_id`,
-      `resubmit(,${TABLE.known})`,
-      `resubmit(,${TABLE.held})`,
-      `resubmit(,${TABLE.out})`,
-    ]),
+    flow(TABLE.origin, 20, `in_port=${port}`, localActions(self)),
+  ];
+}
+
+function localActions(self: number): string[] {
+  return [
+    learn(self, 0),
+    `set_field:${self}->tun_id`,
+    `resubmit(,${TABLE.known})`,
+    `resubmit(,${TABLE.held})`,
+    `resubmit(,${TABLE.out})`,
   ];
 }
 
@@ -79,6 +133,16 @@ function peerLines(peer: number): string[] {
   return [
     flow(TABLE.origin, 20, `in_port=${directPort(peer)}`, [learn(peer, peer), `resubmit(,${TABLE.local})`]),
     flow(TABLE.origin, 10, `tun_id=${peer}`, [learn(peer, peer), "NORMAL"]),
+    flow(TABLE.origin, 20, `in_port=${LINK.relay},tun_id=${peer}`, [
+      learn(peer, peer),
+      `resubmit(,${TABLE.local})`,
+    ]),
+    flow(TABLE.origin, 20, `in_port=${LINK.relay},tun_id=${RELAYED + peer}`, [
+      `resubmit(,${TABLE.sender})`,
+      `group:${GROUP.relay + peer}`,
+    ]),
+    flow(TABLE.sender, 10, `tun_src=${hostAddresses(peer).tunnel}`, [`set_field:${peer}->tun_id`]),
+    flow(TABLE.out, 15, `reg1=${peer},reg3=1`, [`group:${GROUP.held + peer}`]),
     flow(TABLE.out, 10, `reg1=${peer}`, [`group:${peer}`]),
   ];
 }

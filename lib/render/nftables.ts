@@ -1,11 +1,13 @@
 /**
  * The gateway's nftables ruleset. Pure.
  */
-import { GENEVE_PORT, hostAddresses, NETWORKS, VERIFY_PORT, WIREGUARD_PORT } from "../address.ts";
+import { GENEVE_PORT, hostAddresses, NETWORKS, RELAY_PORT, VERIFY_PORT, WIREGUARD_PORT } from "../address.ts";
 import type { Baseline, Capabilities } from "../facts.ts";
 import type { Forward } from "../fleet.ts";
 import { LINK } from "../net/network.ts";
 import { HEADER } from "./header.ts";
+
+const TUNNEL_PORTS = `{ ${GENEVE_PORT}, ${RELAY_PORT} }`;
 
 /** What the ruleset depends on. */
 export interface NftablesInput {
@@ -42,7 +44,7 @@ table inet mobula {
     iifname "${LINK.externalBridge}" udp dport ${WIREGUARD_PORT} accept
     iifname ${inside} ip daddr ${host.gateway} udp dport 53 accept
     iifname ${inside} ip daddr ${host.gateway} tcp dport { 53, ${VERIFY_PORT} } accept
-    iifname "${LINK.wireguard}" ip saddr ${NETWORKS.tunnel} udp dport ${GENEVE_PORT} accept
+    iifname "${LINK.wireguard}" ip saddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} accept
   }
   chain forward {
     type filter hook forward priority 0; policy drop;
@@ -81,7 +83,7 @@ ${
 /** Userspace mode: the tunnels' packets are forwarded between WireGuard and the switch's namespace. */
 function tunnelRules({ datapath }: Capabilities): string {
   if (datapath === "system") return "";
-  const tunnel = `ip saddr ${NETWORKS.tunnel} ip daddr ${NETWORKS.tunnel} udp dport ${GENEVE_PORT} accept`;
+  const tunnel = `ip saddr ${NETWORKS.tunnel} ip daddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} accept`;
   return `    iifname "${LINK.wireguard}" oifname "${LINK.underlayGateway}" ${tunnel}
     iifname "${LINK.underlayGateway}" oifname "${LINK.wireguard}" ${tunnel}
 `;

@@ -232,15 +232,16 @@ export LOG_LEVEL=error WG_PROCESS_FOREGROUND=1
 exec ip netns exec mobula wireguard-go --foreground ${LINK.wireguard}
 `;
 
-/** Marks each unit as started on purpose, so that nothing is to be healed after it. */
+/** Marks each unit as started on purpose, so that nothing is to be healed after it; no mark outlives this program. */
 const START_UNITS = `set -eu
 mkdir -p ${RUN_DIR}/expected
+trap 'for unit in "$@"; do rm -f "${RUN_DIR}/expected/$unit"; done' EXIT
+trap 'exit 1' HUP INT TERM
 for unit in "$@"; do : >"${RUN_DIR}/expected/$unit"; done
 systemctl start "$@" || {
   for unit in "$@"; do systemctl is-active --quiet "$unit" || journalctl -u "$unit" -n 3 -o cat --no-pager >&2; done
   exit 1
 }
-for unit in "$@"; do rm -f "${RUN_DIR}/expected/$unit"; done
 `;
 
 /** Runs after a daemon has started: waits until it can be used and, unless the start was expected, has it configured again. */
@@ -356,7 +357,7 @@ exec ${BIN_DIR}/load-flows <${RUN_DIR}/flows.text
 /**
  * Watches what Open vSwitch writes down of BFD; nothing is polled. A path that dies: if the wire to that host is silent too (its switch
  * may be restarting, which is none of the intrawire's business), the host's intrawire address goes over the access network. A path
- * that dies twice within 30 s is left to the tree for 10 s (table 2), so that nothing flaps faster than that.
+ * that dies twice within 30 s is left alone for 10 s (table 2), so that nothing flaps faster than that.
  */
 const RUN_PATHS = `state=${RUN_DIR}/paths
 rm -rf "$state"
@@ -390,7 +391,7 @@ hold() {
   before=$(cat "$state/$1.last" 2>/dev/null || echo -60)
   now >"$state/$1.last"
   [ $(($(now) - before)) -lt 30 ] || return 0
-  ${OFCTL("add-flow", '"table=2,priority=10,reg1=$1,hard_timeout=10,actions=load:0->NXM_NX_REG1[]"')}
+  ${OFCTL("add-flow", '"table=2,priority=10,reg1=$1,hard_timeout=10,actions=load:1->NXM_NX_REG3[0]"')}
 }
 count=0
 died() {

@@ -94,6 +94,7 @@ export function parsePing(text: string): { readonly numbers: readonly number[]; 
 export async function during(
   flows: readonly Flow[],
   work: () => Promise<unknown>,
+  { quiet = false } = {},
 ): Promise<Readonly<Record<string, Answers>>> {
   const outcome = await work().then(() => undefined, (error: unknown) => ({ error }));
   const seen = await Promise.allSettled(flows.map(({ stop }) => stop()));
@@ -102,7 +103,9 @@ export async function during(
     if (one.status === "rejected") throw one.reason;
     const { name } = flows[index]!;
     const { sent, lost, duplicates, gap } = one.value;
-    console.log(`  ${name}: ${sent} sent, ${lost} lost, ${duplicates} twice, longest gap ${gap} ms`);
+    if (!quiet) {
+      console.log(`  ${name}: ${sent} sent, ${lost} lost, ${duplicates} twice, longest gap ${gap} ms`);
+    }
     return [name, one.value];
   }));
 }
@@ -167,7 +170,7 @@ export async function tunnelBytes(lab: Lab, names: readonly string[]): Promise<n
   const texts = await Promise.all(names.map((name) => ofctl(lab, name, "dump-ports")));
   const ports = texts.flatMap((
     text,
-  ) => [...text.matchAll(/"?mo-(?:tree|path)-\d+"?: rx pkts=\d+, bytes=(\d+)/g)]);
+  ) => [...text.matchAll(/"?mo-(?:tree-\d+|path-\d+|relay)"?: rx pkts=\d+, bytes=(\d+)/g)]);
   return ports.reduce((sum, [, bytes]) => sum + Number(bytes), 0);
 }
 

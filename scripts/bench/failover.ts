@@ -1,0 +1,215 @@
+/**
+ * `deno task bench failover`: how long traffic stands still when something of the access network dies, in a lab of containers. Figures
+ * only: nothing here passes or fails. Makes labs and removes them.
+ */
+import { hostAddresses } from "../../lib/address.ts";
+import { executable } from "../../tests/lab/executables.ts";
+import { writeInventory } from "../../tests/lab/inventory.ts";
+import { type HostOptions, type Lab, withLab } from "../../tests/lab/lab.ts";
+import { ensurePackages } from "../../tests/lab/packages.ts";
+import { waitForAnswers } from "../../tests/lab/probes.ts";
+import { expectCode, mobula } from "../../tests/lab/proof.ts";
+import { ask, mainPids } from "../../tests/lab/snapshot.ts";
+import {
+  type Answers,
+  cutHosts,
+  cutPaths,
+  during,
+  mendPaths,
+  ofctl,
+  pathStretch,
+  startFlow,
+  waitForDeadPath,
+  waitForPaths,
+} from "../../tests/lab/switching.ts";
+import { pause, waitFor } from "../../tests/lab/wait.ts";
+
+/** What was asked for. */
+export interface FailoverOptions {
+  /** How often each case is tried. */
+  readonly rounds: number;
+  /** Sizes of the fleets whose path stretch and idle switches are measured; empty: none. */
+  readonly hosts: readonly number[];
+}
+
+/** One case: something happens while pings run. */
+interface Case {
+  readonly title: string;
+  readonly work: (lab: Lab) => Promise<unknown>;
+}
+
+const THREE = ["alpha", "beta", "gamma"];
+/** Between whom pings run, on which network. Cases strike alpha and its pair with beta. */
+const FLOWS = [
+  { name: "access, alpha - beta", from: "alpha", to: "beta", network: "gateway" },
+  { name: "intrawire, alpha - beta", from: "alpha", to: "beta", network: "intrawire" },
+  { name: "access, beta - gamma", from: "beta", to: "gamma", network: "gateway" },
+  { name: "intrawire, beta - gamma", from: "beta", to: "gamma", network: "intrawire" },
+] as const;
+
+const BOTH = [["alpha", "beta"], ["beta", "alpha"]] as const;
+
+const CASES: readonly Case[] = [
+  { title: "the path of alpha and beta cut both ways", work: (lab) => cutAndWait(lab, ...BOTH) },
+  { title: "the path returns", work: mend },
+  { title: "cut one way, alpha to beta", work: (lab) => cutAndWait(lab, BOTH[0]) },
+  { title: "the path returns", work: mend },
+  { title: "alpha, the root, cut off", work: cutRoot },
+  { title: "alpha returns", work: mend },
+  { title: "vswitchd of alpha killed", work: killSwitch },
+  { title: "vswitchd of alpha restarted by systemctl", work: restartSwitch },
+  { title: "the groups of alpha deleted by hand, then `mobula up`", work: deleteGroups },
+];
+
+/** Time for traffic to find its new way before the pings are stopped, milliseconds. */
+const AFTERMATH = 1500;
+
+async function cutAndWait(lab: Lab, ...cuts: (readonly [string, string])[]): Promise<void> {
+  await cutPaths(lab, ...cuts);
+  await Promise.all(BOTH.map((direction) => waitForDeadPath(lab, direction)));
+  await pause(AFTERMATH);
+}
+
+async function mend(lab: Lab): Promise<void> {
+  await mendPaths(lab);
+  await waitForPaths(lab, THREE);
+  await pause(AFTERMATH);
+}
+
+async function cutRoot(lab: Lab): Promise<void> {
+  await cutHosts(lab, "alpha");
+  await Promise.all(["beta", "gamma"].map((name) => waitForDeadPath(lab, [name, "alpha"])));
+  await pause(AFTERMATH);
+}
+
+async function killSwitch(lab: Lab): Promise<void> {
+  await ask(lab, "alpha", ["kill", "-9", String((await mainPids(lab, "alpha")).vswitchd)]);
+  await healed(lab);
+}
+
+async function restartSwitch(lab: Lab): Promise<void> {
+  await ask(lab, "alpha", ["systemctl", "restart", "mobula-vswitchd.service"]);
+  await healed(lab);
+}
+
+async function healed(lab: Lab): Promise<void> {
+  await pause(AFTERMATH);
+  await waitForPaths(lab, THREE, 60_000);
+  await waitFor("the end of the healing", async () => {
+    const { stdout } = await lab.exec("alpha", ["systemctl", "is-active", "mobula-heal.service"]);
+    return /^(inactive|failed)/.test(stdout);
+  }, { deadlineMs: 60_000 });
+  await waitForAnswers("alpha", () => lab.network("beta", "mobula"), ["10.31.0.2"], 20_000);
+}
+
+async function deleteGroups(lab: Lab): Promise<void> {
+  await ofctl(lab, "alpha", "del-groups");
+  await pause(AFTERMATH);
+  await ask(lab, "alpha", ["/opt/mobula/bin/mobula", "up"]);
+}
+
+/** Runs one case once; a host that is cut off answers nobody, so its pings are left out then. */
+async function runOnce(lab: Lab, { title, work }: Case): Promise<Readonly<Record<string, Answers>>> {
+  const cutOff = /alpha, the root|alpha returns/.test(title);
+  const chosen = FLOWS.filter(({ from }) => !(cutOff && from === "alpha"));
+  const flows = await Promise.all(chosen.map(({ name, from, to, network }) => {
+    const place = network === "gateway" ? lab.network(from, "mobula") : lab.network(from);
+    return startFlow(lab, name, place, hostAddresses(lab.host(to).id)[network]);
+  }));
+  return await during(flows, () => work(lab), { quiet: true });
+}
+
+/** Runs all cases so many times and prints the table. */
+export async function measureCases(lab: Lab, rounds: number): Promise<void> {
+  const seen = CASES.map((): Record<string, Answers>[] => []);
+  await mend(lab);
+  for (let round = 1; round <= rounds; round++) {
+    for (const [index, one] of CASES.entries()) seen[index]!.push(await runOnce(lab, one));
+    console.log(`round ${round} of ${rounds}: load ${Deno.loadavg()[0]!.toFixed(1)}`);
+  }
+  console.log(
+    `\n${"longest time without an answer, ms".padEnd(54)}${"median".padStart(8)}${"worst".padStart(8)}  lost`,
+  );
+  for (const [index, { title }] of CASES.entries()) {
+    console.log(title);
+    for (const { name } of FLOWS) printRow(name, seen[index]!.flatMap((round) => round[name] ?? []));
+  }
+}
+
+function printRow(name: string, answers: readonly Answers[]): void {
+  if (answers.length === 0) return;
+  const gaps = answers.map(({ gap }) => gap).sort((a, b) => a - b);
+  const lost = answers.map((one) => one.lost).sort((a, b) => a - b);
+  const duplicates = answers.reduce((sum, one) => sum + one.duplicates, 0);
+  const median = (sorted: readonly number[]) => sorted[Math.floor((sorted.length - 1) / 2)] ?? 0;
+  const twice = duplicates === 0 ? "" : `, ${duplicates} twice`;
+  console.log(
+    `  ${name.padEnd(52)}${String(median(gaps)).padStart(8)}${String(gaps.at(-1)).padStart(8)}  ` +
+      `${median(lost)}, at most ${lost.at(-1)}${twice}`,
+  );
+}
+
+function hostsOf(names: readonly string[]): HostOptions[] {
+  return names.map((name, index) => ({ name, address: `198.51.100.${index + 2}`, suite: "trixie" }));
+}
+
+async function push(lab: Lab, vars: Readonly<Record<string, unknown>> = {}): Promise<void> {
+  await writeInventory(lab, { vars: { mobula_access: "none", ...vars } });
+  const program = await executable("compiled");
+  expectCode(
+    await mobula(lab, { executable: program, timeoutMs: 900_000 }, "push", "--no-reboot"),
+    0,
+    "the push",
+  );
+}
+
+/** How long vswitchd is watched while nothing happens, seconds. */
+const REST = 20;
+/** Ticks of a second in /proc (proc(5), USER_HZ). */
+const TICKS = 100;
+
+/** Share of one core that ovs-vswitchd takes on each host while nobody sends anything, percent; the median host. */
+async function idleShare(lab: Lab, names: readonly string[]): Promise<number> {
+  const ticks = async (name: string) => {
+    const { vswitchd } = await mainPids(lab, name);
+    const fields = (await ask(lab, name, ["cat", `/proc/${vswitchd}/stat`])).split(") ")[1]!.split(" ");
+    return Number(fields[11]) + Number(fields[12]);
+  };
+  const before = await Promise.all(names.map(ticks));
+  const began = performance.now();
+  await pause(REST * 1000);
+  const after = await Promise.all(names.map(ticks));
+  const seconds = (performance.now() - began) / 1000;
+  const shares = after.map((now, index) => (now - before[index]!) / TICKS / seconds * 100).sort((a, b) =>
+    a - b
+  );
+  return shares[Math.floor(shares.length / 2)] ?? NaN;
+}
+
+async function measureFleet(size: number): Promise<string> {
+  const names = Array.from({ length: size }, (_, index) => `host-${index + 1}`);
+  return await withLab("failover", hostsOf(names), async (lab) => {
+    await push(lab);
+    await waitForPaths(lab, names, 120_000);
+    const idle = await idleShare(lab, names);
+    if (size > 12) return `${size} hosts: vswitchd at rest ${idle.toFixed(1)} % of a core`;
+    const direct = await pathStretch(lab, names);
+    await push(lab, { mobula_switching: "tree" });
+    await pause(AFTERMATH);
+    const tree = await pathStretch(lab, names);
+    return `${size} hosts: path stretch ${direct.toFixed(2)}, by the tree ${tree.toFixed(2)}; ` +
+      `vswitchd at rest ${idle.toFixed(1)} % of a core`;
+  });
+}
+
+/** Measures everything and prints it. */
+export async function benchFailover({ rounds, hosts }: FailoverOptions): Promise<void> {
+  await ensurePackages();
+  if (rounds > 0) {
+    await withLab("failover", hostsOf(THREE), async (lab) => {
+      await push(lab);
+      await measureCases(lab, rounds);
+    });
+  }
+  for (const size of hosts) console.log(await measureFleet(size));
+}

@@ -1,0 +1,290 @@
+/**
+ * Machines behind the hosts, and what they may do to the access network: move, flood, loop, speak spanning tree. Each VM is a namespace
+ * bridged to a host's access link. Three hosts; what is counted is asserted. Needs root and the lab's packages.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { hostMac } from "../../lib/address.ts";
+import { type Capture, capture, type Frame, renderFrame, sendFrame } from "./capture.ts";
+import { addGuest } from "./client.ts";
+import { executable } from "./executables.ts";
+import { writeInventory } from "./inventory.ts";
+import type { HostOptions, Lab, Place } from "./lab.ts";
+import { unreached, waitForAnswers } from "./probes.ts";
+import { must } from "./process.ts";
+import { expectCode, mobula, setStage } from "./proof.ts";
+import { ask } from "./snapshot.ts";
+import { appctl, learned, mendPaths, ofctl, rootHost, waitForPaths } from "./switching.ts";
+import { waitFor } from "./wait.ts";
+
+const HOSTS: readonly HostOptions[] = [
+  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
+  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
+  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
+];
+const NAMES = HOSTS.map(({ name }) => name);
+const GATEWAYS = ["10.31.0.2", "10.31.0.3", "10.31.0.4"];
+
+const { proof } = setStage<void>({ name: "direct", hosts: HOSTS, prepare });
+
+async function prepare(lab: Lab): Promise<void> {
+  await mendPaths(lab);
+  await writeInventory(lab, { hosts: NAMES, vars: { mobula_access: "none" } });
+  const program = await executable("compiled");
+  expectCode(await mobula(lab, { executable: program }, "push", "--no-reboot"), 0, "the push");
+  await waitForPaths(lab, NAMES);
+}
+
+const VM = { name: "vm", address: "10.31.200.7", mac: "02:00:00:00:00:07" };
+const NEIGHBOUR = { name: "vn", address: "10.31.200.8", mac: "02:00:00:00:00:08" };
+
+/** Starts a VM on a host; one of that name that is there already is the one. */
+async function startVm(lab: Lab, host: string, { name, address, mac } = VM): Promise<Place> {
+  await stopVm(lab, host, name);
+  return await addGuest(lab, host, { name, address: `${address}/16`, mac });
+}
+
+async function stopVm(lab: Lab, host: string, name: string): Promise<void> {
+  await lab.exec(host, ["sh", "-c", `ip link del g-${name}; ip netns del guest-${name}; true`]);
+}
+
+/** IEEE 802, local experimental EtherType 1. */
+const EXPERIMENTAL = 0x88b5;
+const BROADCAST = "ff:ff:ff:ff:ff:ff";
+
+function frame(from: string, to: string, number: number, vlan?: number): Frame {
+  const payload = new Uint8Array(46).fill(number);
+  return { to, from, type: EXPERIMENTAL, payload, ...(vlan === undefined ? {} : { vlan }) };
+}
+
+function numbers(frames: readonly Frame[]): number[] {
+  return frames.map(({ payload }) => payload[0] ?? 0);
+}
+
+/** One ping, answered within a second or not. */
+async function answersOnce(place: Place, address: string): Promise<boolean> {
+  return (await place.exec(["ping", "-n", "-q", "-c", "1", "-W", "1", address])).code === 0;
+}
+
+proof("a VM moves to another host: reached at its new place after its first frame", async (lab) => {
+  let vm = await startVm(lab, "alpha");
+  const askers = NAMES.map((name) => lab.network(name, "mobula"));
+  // Nobody has to ask for its MAC: the questions would tell the switches where it is.
+  for (const name of NAMES) {
+    const neighbour = ["ip", "neigh", "replace", VM.address, "lladdr", VM.mac, "dev", "ovsbr-mobula"];
+    await ask(lab, name, [...neighbour, "nud", "permanent"], "mobula");
+  }
+  await waitForAnswers("the VM on alpha", () => vm, GATEWAYS, 10_000);
+  for (const asker of askers) assert(await answersOnce(asker, VM.address));
+  for (const [from, to] of [["alpha", "beta"], ["beta", "gamma"], ["gamma", "alpha"]] as const) {
+    await stopVm(lab, from, VM.name);
+    vm = await startVm(lab, to);
+    await sendFrame(vm, "eth0", frame(VM.mac, BROADCAST, 1));
+    for (const [index, asker] of askers.entries()) {
+      assert(await answersOnce(asker, VM.address), `${NAMES[index]} reaches the VM on ${to}`);
+    }
+    for (const name of NAMES) {
+      const known = (await learned(lab, name)).find(({ mac }) => mac === VM.mac);
+      assertEquals(known?.host, name === to ? 0 : lab.host(to).id, `as ${name} knows it`);
+    }
+  }
+  await stopVm(lab, "alpha", VM.name);
+});
+
+proof("VLANs do not mix: one MAC here untagged and there tagged is two machines", async (lab) => {
+  const [here, there, sender] = [
+    await startVm(lab, "alpha"),
+    await startVm(lab, "beta", { ...VM, address: "10.31.200.9" }),
+    await startVm(lab, "gamma", NEIGHBOUR),
+  ];
+  const filter = `ether src ${NEIGHBOUR.mac}`;
+  const [atHere, atThere] = await Promise.all([
+    capture(lab, here, "eth0", filter),
+    capture(lab, there, "eth0", filter),
+  ]);
+  await sendFrame(there, "eth0", frame(VM.mac, BROADCAST, 1, 7));
+  await sendFrame(here, "eth0", frame(VM.mac, BROADCAST, 1));
+  await waitFor(
+    "both to be known to gamma",
+    async () => (await learned(lab, "gamma")).filter(({ mac }) => mac === VM.mac).length === 2,
+  );
+  await sendFrame(sender, "eth0", frame(NEIGHBOUR.mac, VM.mac, 2));
+  await sendFrame(sender, "eth0", frame(NEIGHBOUR.mac, VM.mac, 3, 7));
+  const last = frame(NEIGHBOUR.mac, BROADCAST, 255);
+  await sendFrame(sender, "eth0", last);
+  for (const one of [atHere, atThere]) await waitForFrame(one, 255);
+  assertEquals(numbers(await atHere.stop()).filter((number) => number < 255), [2], "untagged at alpha");
+  assertEquals(numbers(await atThere.stop()).filter((number) => number < 255), [3], "tagged at beta");
+  await Promise.all([stopVm(lab, "alpha", "vm"), stopVm(lab, "beta", "vm"), stopVm(lab, "gamma", "vn")]);
+});
+
+async function waitForFrame(seen: Capture, number: number): Promise<void> {
+  await waitFor(`frame ${number}`, () => numbers(seen.frames()).includes(number));
+}
+
+/** Bytes of each frame of a flood: socat writes as many at a time, so that each block is a frame. */
+const FLOOD_FRAME = 64;
+
+/** Sends frames one behind the other as fast as it goes; gives the seconds it took. */
+async function flood(place: Place, frames: readonly Frame[]): Promise<number> {
+  const bytes = new Uint8Array(frames.length * FLOOD_FRAME);
+  for (const [index, one] of frames.entries()) {
+    bytes.set(renderFrame(one).subarray(0, FLOOD_FRAME), index * FLOOD_FRAME);
+  }
+  const began = performance.now();
+  const argv = ["socat", "-u", "-b", String(FLOOD_FRAME), "STDIN", "INTERFACE:eth0"];
+  await must(place.enter(argv), { stdin: bytes, timeoutMs: 120_000 });
+  return (performance.now() - began) / 1000;
+}
+
+/** A frame with room to spare, from one of many addresses. */
+function floodFrame(to: string, from: string): Frame {
+  return { to, from, type: EXPERIMENTAL, payload: new Uint8Array(50) };
+}
+
+const MANY = 100_000;
+/** How many addresses are remembered of one host. */
+const LEARN_LIMIT = 4096;
+
+proof("100,000 MACs of one VM: table 1 stays bounded, and nobody else's entries go", async (lab) => {
+  const vm = await startVm(lab, "beta");
+  for (const name of NAMES) assertEquals(await unreached(lab.network(name, "mobula"), GATEWAYS), []);
+  const others = async (at: string) =>
+    (await learned(lab, at)).filter(({ mac, host }) => /^02:6d:6f:00:0[24]:01$/.test(mac) && host !== 0);
+  const before = await Promise.all(["beta", "gamma"].map(others));
+  assertEquals(before.map((list) => list.length), [2, 1]);
+  const hex = (value: number) => value.toString(16).padStart(2, "0");
+  const source = (index: number) =>
+    `02:77:00:${hex(index >> 16)}:${hex((index >> 8) & 255)}:${hex(index & 255)}`;
+  // To a known address: no limit on floods stands in the way.
+  const target = hostMac(lab.host("gamma").id, "gateway");
+  const frames = Array.from({ length: MANY }, (_, index) => floodFrame(target, source(index)));
+  const seconds = await flood(vm, frames);
+  console.log(`  ${MANY} MACs in ${seconds.toFixed(1)} s`);
+  for (const [index, at] of ["beta", "gamma"].entries()) {
+    const text = await ofctl(lab, at, "dump-flows", "table=1");
+    const strange = text.match(/dl_dst=02:77:/g)?.length ?? 0;
+    console.log(`  ${at} has learned ${strange} of them`);
+    assert(
+      strange > 100 && strange <= LEARN_LIMIT,
+      `${at}: ${strange}; expected some, and at most ${LEARN_LIMIT}`,
+    );
+    const after = await others(at);
+    for (const { mac, host, age } of before[index]!) {
+      const now = after.find((one) => one.mac === mac);
+      assertEquals(now?.host, host, `${mac} at ${at}`);
+      assert(now!.age >= age, `${mac} at ${at} was forgotten meanwhile`);
+    }
+  }
+  for (const name of NAMES) assertEquals(await unreached(lab.network(name, "mobula"), GATEWAYS), []);
+  await stopVm(lab, "beta", VM.name);
+});
+
+proof("storm control: broadcasts of one host are limited at the source", async (lab) => {
+  const [vm, other] = [await startVm(lab, "beta"), await startVm(lab, "gamma", NEIGHBOUR)];
+  const seen = await capture(lab, other, "eth0", `ether src ${VM.mac}`);
+  const sent = 30_000;
+  const seconds = await flood(vm, Array.from({ length: sent }, () => floodFrame(BROADCAST, VM.mac)));
+  await waitFor("the end of the storm", async () => (await answersOnce(other, "10.31.0.4")));
+  const got = (await seen.stop()).length;
+  console.log(
+    `  ${sent} broadcasts in ${seconds.toFixed(2)} s: ${got} came through, ${
+      Math.round(got / seconds)
+    } a second`,
+  );
+  // A burst of a second's worth, and then the rate.
+  assert(got > 100 && got <= 2000 * (seconds + 2), `${got} in ${seconds} s`);
+  assert(got < sent, "the storm must have been more than is let through");
+  await Promise.all([stopVm(lab, "beta", "vm"), stopVm(lab, "gamma", "vn")]);
+});
+
+/** IEEE 802.1D: a configuration BPDU of a bridge that wants to be root, as an 802.3 frame (length instead of a type). */
+function bpdu(): Frame {
+  const root = [0, 0, 2, 0, 0, 0, 0, 1];
+  const payload = [
+    0x42,
+    0x42,
+    3,
+    0,
+    0,
+    0,
+    0,
+    0,
+    ...root,
+    0,
+    0,
+    0,
+    0,
+    ...root,
+    0x80,
+    1,
+    0,
+    0,
+    20,
+    0,
+    2,
+    0,
+    15,
+    0,
+  ];
+  return {
+    to: "01:80:c2:00:00:00",
+    from: VM.mac,
+    type: payload.length,
+    payload: new Uint8Array([...payload, ...Array(8).fill(0)]),
+  };
+}
+
+proof("BPDUs of a VM: the tree does not hear them, and no other VM either", async (lab) => {
+  const [vm, other] = [await startVm(lab, "beta"), await startVm(lab, "gamma", NEIGHBOUR)];
+  const tree = () => Promise.all(NAMES.map((name) => rolesOf(lab, name)));
+  const before = { root: await rootHost(lab, NAMES), tree: await tree() };
+  const seen = await capture(lab, other, "eth0", `ether src ${VM.mac}`);
+  for (let round = 0; round < 5; round++) await sendFrame(vm, "eth0", bpdu());
+  await sendFrame(vm, "eth0", frame(VM.mac, BROADCAST, 255));
+  await waitFor("the last frame", () => numbers(seen.frames()).includes(255));
+  assertEquals((await seen.stop()).length, 1, "only the last frame has come through");
+  assertEquals({ root: await rootHost(lab, NAMES), tree: await tree() }, before);
+  await Promise.all([stopVm(lab, "beta", "vm"), stopVm(lab, "gamma", "vn")]);
+});
+
+async function rolesOf(lab: Lab, host: string): Promise<string[]> {
+  const text = await appctl(lab, host, "rstp/show", "ovsbr-mobula");
+  return [...text.matchAll(/^\s*(mo-tree-\d+)\s+(\w+)\s+(\w+)/gm)].map(([, ...words]) => words.join(" "))
+    .sort();
+}
+
+proof("a user's own loop between two hosts' access links: hosts and gateways go on", async (lab) => {
+  const vm = await startVm(lab, "alpha");
+  await startVm(lab, "beta", NEIGHBOUR);
+  const unplug = await plugLoop(lab, "alpha", "beta");
+  try {
+    // Something to go around.
+    for (let round = 0; round < 3; round++) await sendFrame(vm, "eth0", frame(VM.mac, BROADCAST, 1));
+    for (const name of NAMES) {
+      const lost: string[] = [];
+      for (let round = 0; round < 5; round++) {
+        lost.push(...await unreached(lab.network(name, "mobula"), GATEWAYS));
+      }
+      assertEquals(lost, [], `from ${name}`);
+    }
+    const roots = await rootHost(lab, NAMES);
+    assertEquals(roots, "alpha", "the tree is what it was");
+  } finally {
+    await unplug();
+  }
+  await waitForAnswers("the VM after the loop", () => vm, GATEWAYS, 30_000);
+  await Promise.all([stopVm(lab, "alpha", "vm"), stopVm(lab, "beta", "vn")]);
+});
+
+/** A wire between the bridges of the guests of two hosts; gives what takes it away again. */
+async function plugLoop(lab: Lab, one: string, other: string): Promise<() => Promise<void>> {
+  const init = (name: string) => /\/proc\/(\d+)\//.exec(lab.network(name).enter([])[1] ?? "")?.[1] ?? "";
+  const pair = ["type", "veth", "peer", "name", "user-loop1", "netns", init(other)];
+  await must(lab.world.enter(["ip", "link", "add", "user-loop0", "netns", init(one), ...pair]));
+  for (const [name, link] of [[one, "user-loop0"], [other, "user-loop1"]] as const) {
+    await ask(lab, name, ["ip", "link", "set", link, "master", "br-guests", "up"]);
+  }
+  return async () => {
+    await lab.exec(one, ["ip", "link", "del", "user-loop0"]);
+  };
+}
