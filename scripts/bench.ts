@@ -11,6 +11,7 @@ import { writeInventory } from "../tests/lab/inventory.ts";
 import { ensurePackages } from "../tests/lab/packages.ts";
 import { must } from "../tests/lab/process.ts";
 import { benchData } from "./bench/data.ts";
+import { failoverCommand } from "./bench/failover.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url)).replace(/\/$/, "");
 const EXECUTABLE = `${ROOT}/dist/mobula`;
@@ -152,4 +153,5 @@ program.command("data").description("figures of the networks between three virtu
   .action(benchData);
 program.command("loss").description("packets that updates of a fleet lose, by pair")
   .action(async () => Deno.exit(await benchLoss()));
+if (Deno.args[0] === "failover") Deno.exit(await failoverCommand(Deno.args.slice(1)));
 await program.parseAsync(Deno.args, { from: "user" });

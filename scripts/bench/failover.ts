@@ -2,6 +2,7 @@
  * `deno task bench failover`: how long traffic stands still when something of the access network dies, in a lab of containers. Figures
  * only: nothing here passes or fails. Makes labs and removes them.
  */
+import { Command, InvalidArgumentError } from "@commander-js/extra-typings";
 import { hostAddresses } from "../../lib/address.ts";
 import { executable } from "../../tests/lab/executables.ts";
 import { writeInventory } from "../../tests/lab/inventory.ts";
@@ -212,4 +213,27 @@ export async function benchFailover({ rounds, hosts }: FailoverOptions): Promise
     });
   }
   for (const size of hosts) console.log(await measureFleet(size));
+}
+
+function parseNumber(text: string): number {
+  if (/^\d{1,3}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("Expected a whole number.");
+}
+
+/** Reads the arguments behind `failover` and does it; gives the exit code. */
+export async function failoverCommand(args: readonly string[]): Promise<number> {
+  const program = new Command("failover").description(
+    "what it costs when something of the access network dies",
+  )
+    .option("--rounds <n>", "try each case so many times; 0: none", parseNumber, 20)
+    .option("--hosts <n...>", "sizes of fleets whose path stretch and idle switches are measured", [
+      "3",
+      "6",
+      "12",
+      "24",
+    ])
+    .parse([...args], { from: "user" });
+  const { rounds, hosts } = program.opts();
+  await benchFailover({ rounds, hosts: hosts.map(parseNumber).filter((size) => size > 1) });
+  return 0;
 }
