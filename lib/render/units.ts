@@ -322,7 +322,9 @@ const LOAD_FLOWS = `set -eu
 umask 077
 cd ${RUN_DIR}
 rm -f flows.listing
-cat >flows.text
+# Not in place: it may be the remembered text itself that comes in.
+cat >flows.wanted
+mv flows.wanted flows.text
 cookie=$(printf 0x%x "$(cksum <flows.text | cut -d ' ' -f 1)")
 pick() { sed -n "s/^$1 //p" flows.text; }
 meters='s/^$//'
