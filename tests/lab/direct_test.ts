@@ -314,5 +314,5 @@ async function learnedOfHosts(lab: Lab) {
   const all = await Promise.all(
     NAMES.map(async (at) => (await learned(lab, at)).map((one) => ({ at, ...one }))),
   );
-  return all.flat().filter(({ at, mac, host }) => host !== 0 && mac.endsWith(":01") && at !== "");
+  return all.flat().filter(({ mac, host }) => host !== 0 && /^02:6d:6f:.*:01$/.test(mac));
 }

@@ -227,7 +227,7 @@ export async function learned(lab: Lab, host: string): Promise<Learned[]> {
   const text = await ofctl(lab, host, "dump-flows", "table=1");
   return [
     ...text.matchAll(
-      /duration=([0-9.]+)s.*?(?:vlan_tci=0x([0-9a-f]+)\/0xfff,)?dl_dst=([0-9a-f:]+) .*?load:0x?([0-9a-f]+)->NXM_NX_REG1/g,
+      /duration=([0-9.]+)s.*?(?:vlan_tci=0x([0-9a-f]+)\/0x0?fff,)?dl_dst=([0-9a-f:]+) .*?load:(?:0x)?([0-9a-f]+)->NXM_NX_REG1/g,
     ),
   ]
     .map(([, age, vlan = "0", mac, id]) => ({
