@@ -41,6 +41,15 @@ interface Pushed {
 
 const { proof } = setStage<Pushed>({ name: "direct", hosts: HOSTS, prepare });
 
+/** Declares a test that begins with all paths alive, whatever became of the test before. */
+function pathProof(name: string, check: (lab: Lab, pushed: Pushed) => Promise<void>): void {
+  proof(name, async (lab, pushed) => {
+    await mendPaths(lab);
+    await waitForPaths(lab, NAMES);
+    await check(lab, pushed);
+  });
+}
+
 async function prepare(lab: Lab): Promise<Pushed> {
   const program = await executable("compiled");
   await mendPaths(lab);
@@ -86,12 +95,11 @@ async function whilePinging(lab: Lab, work: () => Promise<unknown>) {
   return seen;
 }
 
-proof("plan: empty after the push, with all paths alive", async (lab, { program }) => {
-  await waitForPaths(lab, NAMES);
+pathProof("plan: empty after the push, with all paths alive", async (lab, { program }) => {
   await assertPlanEmpty(lab, program);
 });
 
-proof("path stretch: one hop for every pair, counted on the ports", async (lab) => {
+pathProof("path stretch: one hop for every pair, counted on the ports", async (lab) => {
   const stretch = await pathStretch(lab, NAMES);
   console.log(`  path stretch of 3 hosts: ${stretch.toFixed(3)}`);
   assert(Math.abs(stretch - 1) < 0.05, `${stretch}; expected 1.00`);
@@ -104,10 +112,9 @@ for (
     ["the other way", [["beta", "alpha"]]],
   ] as const
 ) {
-  proof(
+  pathProof(
     `a pair's path is cut ${title}: the pair goes on through the third, the others notice nothing`,
     async (lab) => {
-      await waitForPaths(lab, NAMES);
       const cut = await whilePinging(lab, async () => {
         await cutPaths(lab, ...cuts);
         await Promise.all([waitForDeadPath(lab, ["alpha", "beta"]), waitForDeadPath(lab, ["beta", "alpha"])]);
@@ -125,8 +132,7 @@ for (
 }
 
 for (const name of NAMES) {
-  proof(`${name} is cut off: the other two lose nothing`, async (lab) => {
-    await waitForPaths(lab, NAMES);
+  pathProof(`${name} is cut off: the other two lose nothing`, async (lab) => {
     const root = await rootHost(lab, NAMES);
     console.log(`  the root is ${root}`);
     const others = NAMES.filter((other) => other !== name);
@@ -169,10 +175,9 @@ for (
     ["one way", [["beta", "gamma"]]],
   ] as const
 ) {
-  proof(
+  pathProof(
     `intrawire: a pair's path is cut ${title}: it goes over the access network, and back`,
     async (lab, { program }) => {
-      await waitForPaths(lab, NAMES);
       const flows = () => Promise.all([wireFlow(lab, "beta", "gamma"), wireFlow(lab, "alpha", "gamma")]);
       const cut = await during(await flows(), async () => {
         await cutPaths(lab, ...cuts);
@@ -197,8 +202,7 @@ for (
   );
 }
 
-proof("intrawire: a peer's switch is restarted: no detour, nothing lost", async (lab) => {
-  await waitForPaths(lab, NAMES);
+pathProof("intrawire: a peer's switch is restarted: no detour, nothing lost", async (lab) => {
   const seen = await during([await wireFlow(lab, "beta", "alpha")], async () => {
     await ask(lab, "alpha", ["systemctl", "restart", "mobula-vswitchd.service"]);
     await waitForPaths(lab, NAMES);
@@ -216,26 +220,28 @@ async function detours(lab: Lab, host: string): Promise<string[]> {
   return [...routes.matchAll(/^(\S+) /gm)].map(([, address]) => address!);
 }
 
-proof("vswitchd is killed: all comes back by itself, and no frame ever twice", async (lab, { program }) => {
-  await waitForPaths(lab, NAMES);
-  const before = (await mainPids(lab, "alpha")).vswitchd;
-  const flows = await Promise.all([flow(lab, "beta", "alpha"), flow(lab, "beta", "gamma")]);
-  const seen = await during(flows, async () => {
-    await ask(lab, "alpha", ["kill", "-9", String(before)]);
-    await waitFor(
-      "a new vswitchd",
-      async () => ![0, before].includes((await mainPids(lab, "alpha")).vswitchd),
-    );
-    await waitForPaths(lab, NAMES);
-    await waitFor("the end of the healing", () => isIdle(lab, "alpha", "mobula-heal.service"), {
-      deadlineMs: 60_000,
+pathProof(
+  "vswitchd is killed: all comes back by itself, and no frame ever twice",
+  async (lab, { program }) => {
+    const before = (await mainPids(lab, "alpha")).vswitchd;
+    const flows = await Promise.all([flow(lab, "beta", "alpha"), flow(lab, "beta", "gamma")]);
+    const seen = await during(flows, async () => {
+      await ask(lab, "alpha", ["kill", "-9", String(before)]);
+      await waitFor(
+        "a new vswitchd",
+        async () => ![0, before].includes((await mainPids(lab, "alpha")).vswitchd),
+      );
+      await waitForPaths(lab, NAMES);
+      await waitFor("the end of the healing", () => isIdle(lab, "alpha", "mobula-heal.service"), {
+        deadlineMs: 60_000,
+      });
+      await waitForAnswers("alpha", () => lab.network("beta", "mobula"), ["10.31.0.2"], 10_000);
     });
-    await waitForAnswers("alpha", () => lab.network("beta", "mobula"), ["10.31.0.2"], 10_000);
-  });
-  assertNothingLost(seen, "beta-gamma");
-  assertEquals(seen["beta-alpha"]!.duplicates, 0);
-  await assertPlanEmpty(lab, program);
-});
+    assertNothingLost(seen, "beta-gamma");
+    assertEquals(seen["beta-alpha"]!.duplicates, 0);
+    await assertPlanEmpty(lab, program);
+  },
+);
 
 async function isIdle(lab: Lab, host: string, unit: string): Promise<boolean> {
   return /^(inactive|failed)/.test((await lab.exec(host, ["systemctl", "is-active", unit])).stdout);
@@ -248,7 +254,7 @@ const DELETIONS = [
 ] as const;
 
 for (const { what, verb, carriesOn } of DELETIONS) {
-  proof(`${what}: deleted by hand; plan shows it, push repairs it`, async (lab, { program }) => {
+  pathProof(`${what}: deleted by hand; plan shows it, push repairs it`, async (lab, { program }) => {
     const flows = await Promise.all([flow(lab, "beta", "alpha"), flow(lab, "beta", "gamma")]);
     const seen = await during(flows, async () => {
       await ofctl(lab, "alpha", verb);
@@ -263,7 +269,7 @@ for (const { what, verb, carriesOn } of DELETIONS) {
   });
 }
 
-proof(
+pathProof(
   "mobula_switching: from direct paths to the tree and back, by a push each",
   async (lab, { program }) => {
     const changed = await whilePinging(lab, () => push(lab, program, { mobula_switching: "tree" }));
@@ -287,7 +293,7 @@ proof(
   },
 );
 
-proof(
+pathProof(
   "a host comes and goes: nobody else's learned addresses, paths or pings are disturbed",
   async (lab, { program }) => {
     const delta = lab.state.hosts.find(({ name }) => name === "delta") ??

@@ -146,12 +146,17 @@ export async function waitForPaths(lab: Lab, names: readonly string[], deadlineM
   }, { deadlineMs });
 }
 
-/** Waits until BFD says on a host that the direct path to another one is dead. */
+/** How often a path must be found dead: on a busy machine it may also be down for a moment. */
+const DEAD_TIMES = 10;
+
+/** Waits until BFD says on a host that the direct path to another one is dead, and stays so. */
 export async function waitForDeadPath(lab: Lab, [from, to]: Direction): Promise<void> {
   const port = `mo-path-${lab.host(to).id}`;
-  await waitFor(`${from} to give up ${port}`, async () => !(await livePorts(lab, from)).includes(port), {
-    intervalMs: 20,
-  });
+  let times = 0;
+  await waitFor(`${from} to give up ${port}`, async () => {
+    times = (await livePorts(lab, from)).includes(port) ? 0 : times + 1;
+    return times >= DEAD_TIMES;
+  }, { intervalMs: 20 });
 }
 
 /** The host that is the root of the tree. */
