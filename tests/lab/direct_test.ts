@@ -41,11 +41,17 @@ interface Pushed {
 
 const { proof } = setStage<Pushed>({ name: "direct", hosts: HOSTS, prepare });
 
-/** Declares a test that begins with all paths alive, whatever became of the test before. */
+/** Declares a test that begins with all paths alive and none held back, whatever became of the test before. */
 function pathProof(name: string, check: (lab: Lab, pushed: Pushed) => Promise<void>): void {
   proof(name, async (lab, pushed) => {
     await mendPaths(lab);
     await waitForPaths(lab, NAMES);
+    await waitFor(
+      "no path to be held back",
+      async () =>
+        (await Promise.all(NAMES.map((name) => ofctl(lab, name, "dump-flows", "table=2"))))
+          .every((text) => !text.includes("actions=")),
+    );
     await check(lab, pushed);
   });
 }
