@@ -103,9 +103,10 @@ guestProof("VLANs do not mix: one MAC here untagged and there tagged is two mach
     await startVm(lab, "gamma", NEIGHBOUR),
   ];
   const filter = `ether src ${NEIGHBOUR.mac} and (ether proto ${EXPERIMENTAL} or vlan)`;
+  // As they come out of the switch: the guests' own bridges know no VLANs.
   const [atHere, atThere] = await Promise.all([
-    capture(lab, here, "eth0", filter),
-    capture(lab, there, "eth0", filter),
+    capture(lab, lab.network("alpha"), "veth_fac0", filter),
+    capture(lab, lab.network("beta"), "veth_fac0", filter),
   ]);
   await sendFrame(there, "eth0", frame(VM.mac, BROADCAST, 1, 7));
   await sendFrame(here, "eth0", frame(VM.mac, BROADCAST, 1));
@@ -241,7 +242,12 @@ guestProof("BPDUs of a VM: the tree does not hear them, and no other VM either",
   const [vm, other] = [await startVm(lab, "beta"), await startVm(lab, "gamma", NEIGHBOUR)];
   const tree = () => Promise.all(NAMES.map((name) => rolesOf(lab, name)));
   const before = { root: await rootHost(lab, NAMES), tree: await tree() };
-  const seen = await capture(lab, other, "eth0", `ether src ${VM.mac}`);
+  const seen = await capture(
+    lab,
+    other,
+    "eth0",
+    `ether src ${VM.mac} and (ether proto ${EXPERIMENTAL} or ether dst 01:80:c2:00:00:00)`,
+  );
   for (let round = 0; round < 5; round++) await sendFrame(vm, "eth0", bpdu());
   await sendFrame(vm, "eth0", frame(VM.mac, BROADCAST, 255));
   await waitFor("the last frame", () => numbers(seen.frames()).includes(255));
