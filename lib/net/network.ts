@@ -36,9 +36,9 @@ export function directPort(peer: number): string {
   return `mo-path-${peer}`;
 }
 
-/** The switch's port towards a peer in the tree; its name holds the peer's id. */
+/** The switch's port towards a peer in the tree; its name holds the peer's id, and no more than the ten characters `rstp/show` prints. */
 export function treePort(peer: number): string {
-  return `mo-tree-${peer}`;
+  return `mo-t-${peer}`;
 }
 
 /** Whether `host` has a place in the mesh of host `self`: its key is known. */

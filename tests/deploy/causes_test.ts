@@ -293,7 +293,7 @@ const CASES: readonly Case[] = [
     evidence: (name, evidence) =>
       name !== "beta" ? evidence : {
         ...evidence,
-        tree: { ...evidence.tree!, ports: evidence.tree!.ports.filter(({ name }) => name !== "mo-tree-3") },
+        tree: { ...evidence.tree!, ports: evidence.tree!.ports.filter(({ name }) => name !== "mo-t-3") },
       },
     causes: [
       /^the tree \(RSTP\) at beta, towards gamma: it has no port there that takes part in the tree, but the other end has one$/,
@@ -315,7 +315,7 @@ const CASES: readonly Case[] = [
 
 function withPort(evidence: Evidence, peer: number, change: { role?: string; state?: string }): Evidence {
   const ports = evidence.tree!.ports.map((port) =>
-    port.name === `mo-tree-${peer}` ? { ...port, ...change } : port
+    port.name === `mo-t-${peer}` ? { ...port, ...change } : port
   );
   return { ...evidence, tree: { ...evidence.tree!, ports } };
 }

@@ -91,7 +91,7 @@ function bridgeOf({ id }: Host): string {
 }
 
 function treePort(self: number, peer: number): TreePortState {
-  const name = `mo-tree-${peer}`;
+  const name = `mo-t-${peer}`;
   if (self === 1) return { name, role: "Designated", state: "Forwarding" };
   if (peer === 1) return { name, role: "Root", state: "Forwarding" };
   return self < peer

@@ -257,7 +257,7 @@ guestProof("BPDUs of a VM: the tree does not hear them, and no other VM either",
 
 async function rolesOf(lab: Lab, host: string): Promise<string[]> {
   const text = await appctl(lab, host, "rstp/show", "ovsbr-mobula");
-  return [...text.matchAll(/^\s*(mo-tree-\d+)\s+(\w+)\s+(\w+)/gm)].map(([, ...words]) => words.join(" "))
+  return [...text.matchAll(/^\s*(mo-t-\d+)\s+(\w+)\s+(\w+)/gm)].map(([, ...words]) => words.join(" "))
     .sort();
 }
 

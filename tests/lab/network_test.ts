@@ -545,8 +545,8 @@ function assertOnlyPeersChanged(
     assert(is.latestHandshake >= was.latestHandshake && is.latestHandshake > 0, "no session is thrown away");
   }
   const ports = new Map(before.switchPorts);
-  for (const name of ["mo-tree-4", "mo-path-4"]) ports.delete(name);
-  const kept = new Map([...after.switchPorts].filter(([name]) => !/^mo-(tree|path)-8$/.test(name)));
+  for (const name of ["mo-t-4", "mo-path-4"]) ports.delete(name);
+  const kept = new Map([...after.switchPorts].filter(([name]) => !/^mo-(t|path)-8$/.test(name)));
   assertEquals(kept, ports, "the other ports of the switch are the same ones");
   assertEquals(after.switchPorts.size, ports.size + 2);
 }

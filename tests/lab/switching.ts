@@ -140,7 +140,7 @@ export async function waitForPaths(lab: Lab, names: readonly string[], deadlineM
     const wanted = (self: string) =>
       names.filter((name) => name !== self).map((name) => lab.host(name).id).flatMap((id) => [
         `mo-path-${id}`,
-        `mo-tree-${id}`,
+        `mo-t-${id}`,
       ]);
     return names.every((name, index) => wanted(name).every((port) => live[index]!.includes(port)));
   }, { deadlineMs });
@@ -175,7 +175,7 @@ export async function tunnelBytes(lab: Lab, names: readonly string[]): Promise<n
   const texts = await Promise.all(names.map((name) => ofctl(lab, name, "dump-ports")));
   const ports = texts.flatMap((
     text,
-  ) => [...text.matchAll(/"?mo-(?:tree-\d+|path-\d+|relay)"?: rx pkts=\d+, bytes=(\d+)/g)]);
+  ) => [...text.matchAll(/"?mo-(?:t-\d+|path-\d+|relay)"?: rx pkts=\d+, bytes=(\d+)/g)]);
   return ports.reduce((sum, [, bytes]) => sum + Number(bytes), 0);
 }
 

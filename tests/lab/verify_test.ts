@@ -222,7 +222,7 @@ proof(
         [
           "beta",
           undefined,
-          "ovs-vsctl --db=unix:/run/mobula/ovs/db.sock del-port ovsbr-mobula mo-tree-4",
+          "ovs-vsctl --db=unix:/run/mobula/ovs/db.sock del-port ovsbr-mobula mo-t-4",
           "/opt/mobula/bin/mobula up",
         ],
         [

@@ -20,18 +20,18 @@ Bridge ID:
 
   Interface  Role       State      Cost     Pri.Nbr 
   ---------- ---------- ---------- -------- -------
-  mo-tree-4  Designated Forwarding 2000     128.1
-  mo-tree-3  Designated Forwarding 2000     128.2
+  mo-t-4  Designated Forwarding 2000     128.1
+  mo-t-3  Designated Forwarding 2000     128.2
 
 `;
 const OTHER = ROOT.replace(
   "  This bridge is the root\n",
-  "  root-port       mo-tree-2\n  root-path-cost  2000\n",
+  "  root-port       mo-t-2\n  root-path-cost  2000\n",
 )
   .replace(/(Bridge ID:[^]*?)00:02:0c/, "$100:03:0c")
-  .replace("mo-tree-3  Designated", "mo-tree-2  Root      ").replace(
-    "mo-tree-4  Designated Forwarding",
-    "mo-tree-4  Alternate  Discarding",
+  .replace("mo-t-3  Designated", "mo-t-2  Root      ").replace(
+    "mo-t-4  Designated Forwarding",
+    "mo-t-4  Alternate  Discarding",
   );
 
 Deno.test("parseTree: root, bridge, and the ports with role and state", () => {
@@ -39,23 +39,23 @@ Deno.test("parseTree: root, bridge, and the ports with role and state", () => {
     root: "32768.02:6d:6f:00:02:0c",
     bridge: "32768.02:6d:6f:00:02:0c",
     ports: [
-      { name: "mo-tree-4", role: "Designated", state: "Forwarding" },
-      { name: "mo-tree-3", role: "Designated", state: "Forwarding" },
+      { name: "mo-t-4", role: "Designated", state: "Forwarding" },
+      { name: "mo-t-3", role: "Designated", state: "Forwarding" },
     ],
   });
   assertEquals(parseTree(OTHER), {
     root: "32768.02:6d:6f:00:02:0c",
     bridge: "32768.02:6d:6f:00:03:0c",
     ports: [
-      { name: "mo-tree-4", role: "Alternate", state: "Discarding" },
-      { name: "mo-tree-2", role: "Root", state: "Forwarding" },
+      { name: "mo-t-4", role: "Alternate", state: "Discarding" },
+      { name: "mo-t-2", role: "Root", state: "Forwarding" },
     ],
   });
 });
 
 Deno.test("parseTree: no switch, no tree; a bridge of one host has no ports", () => {
   assertEquals(parseTree(""), undefined);
-  const alone = ROOT.split("\n").filter((line) => !line.includes("mo-tree")).join("\n");
+  const alone = ROOT.split("\n").filter((line) => !line.includes("mo-t-")).join("\n");
   assertEquals(parseTree(alone)?.ports, []);
 });
 

@@ -90,7 +90,7 @@ for (const name of ["debian12", "debian13"]) {
     assertEquals(bridge?.columns["other_config:hwaddr"], `02:6d:6f:00:0${id}:0c`);
     assertEquals(bridge?.columns.protocols, "OpenFlow10,OpenFlow13");
     assertEquals(bridge?.ports.length, 4);
-    const tunnel = seen.switch?.interfaces.find(({ name }) => name.startsWith("mo-tree-"));
+    const tunnel = seen.switch?.interfaces.find(({ name }) => name.startsWith("mo-t-"));
     assertEquals(tunnel?.columns["options:local_ip"], `169.254.0.${id}`);
     assertEquals(seen.firewall, wanted.firewall.text);
     assertEquals(seen.flows, wanted.flows.text);
@@ -342,9 +342,9 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
       bridges: bridges.map((bridge) =>
         bridge.name === LINK.switch ? { ...bridge, ports: [...bridge.ports, "stale"] } : bridge
       ),
-      ports: [...ports, { uuid: "stale", name: "mo-tree-9", columns: {} }],
+      ports: [...ports, { uuid: "stale", name: "mo-t-9", columns: {} }],
     })),
-    [`${VSCTL} --if-exists del-port ovsbr-mobula mo-tree-9`],
+    [`${VSCTL} --if-exists del-port ovsbr-mobula mo-t-9`],
   ],
   [
     "a stale switch",
@@ -356,11 +356,11 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
   [
     "a switch port is missing",
     withSwitch(({ ports, interfaces }) => ({
-      ports: ports.filter(({ name }) => name !== "mo-tree-3"),
-      interfaces: interfaces.filter(({ name }) => name !== "mo-tree-3"),
+      ports: ports.filter(({ name }) => name !== "mo-t-3"),
+      interfaces: interfaces.filter(({ name }) => name !== "mo-t-3"),
     })),
     [
-      `${VSCTL} --may-exist add-port ovsbr-mobula mo-tree-3 -- set Interface mo-tree-3 type=geneve ` +
+      `${VSCTL} --may-exist add-port ovsbr-mobula mo-t-3 -- set Interface mo-t-3 type=geneve ` +
       'options:local_ip="169.254.0.2" options:remote_ip="169.254.0.3" options:dst_port="6254" options:key="flow"',
     ],
   ],
@@ -368,12 +368,12 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
     "a column has changed, and one is not ours",
     withSwitch(({ interfaces }) => ({
       interfaces: interfaces.map((row) =>
-        row.name === "mo-tree-3"
+        row.name === "mo-t-3"
           ? { ...row, columns: { ...row.columns, "options:key": "5", "options:tos": "inherit" } }
           : row
       ),
     })),
-    [`${VSCTL} set Interface mo-tree-3 options:key="flow" -- remove Interface mo-tree-3 options tos`],
+    [`${VSCTL} set Interface mo-t-3 options:key="flow" -- remove Interface mo-t-3 options tos`],
   ],
   [
     "a port has a VLAN tag",

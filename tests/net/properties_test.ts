@@ -62,8 +62,8 @@ Deno.test("networkSteps: a host that leaves the fleet takes its peer, its ports 
     const before = wantedNetwork(inputFor(fleetOf(ids), self, mode));
     const after = wantedNetwork(inputFor(fleetOf(ids.slice(0, -1)), self, mode));
     const steps = networkSteps(after, seenOf(before));
-    const removed = steps.flatMap(({ argv }) => argv.filter((word) => /^mo-(path|tree)-/.test(word))).sort();
-    assertEquals(removed, [`mo-path-${gone}`, `mo-tree-${gone}`]);
+    const removed = steps.flatMap(({ argv }) => argv.filter((word) => /^mo-(path|t)-/.test(word))).sort();
+    assertEquals(removed, [`mo-path-${gone}`, `mo-t-${gone}`]);
     assertEquals(steps.map(({ argv }) => argv[0]), ["wg", "ovs-vsctl", "/opt/mobula/bin/load-flows"]);
     assertEquals(steps[0]?.argv.slice(-3), ["peer", keyOf(gone), "remove"]);
     // Groups name other hosts as well, those that may help; and table 5 names all.
@@ -117,7 +117,7 @@ Deno.test("wantedNetwork: a host without a key is no peer and has no port", () =
   assertEquals(network.wireguard.peers.map(({ label }) => label), ["host-4"]);
   assertEquals(network.switch.ports.map(({ name }) => name), [
     "mo-fac-ovs",
-    "mo-tree-4",
+    "mo-t-4",
     "mo-path-4",
     "mo-relay",
   ]);
