@@ -34,6 +34,8 @@ const RELAYED = 0x8000;
 const LINK_LOCAL = "01:80:c2:00:00:00/ff:ff:ff:ff:ff:f0";
 /** The addresses that `hostMac` gives. */
 const OUR_MACS = "02:6d:6f:00:00:00/ff:ff:ff:00:00:00";
+/** A tunnel without BFD has no link that could go down; LOCAL, whose link neither does, cannot be watched. */
+const ALWAYS_LIVE = LINK.relay;
 const MULTICAST = "01:00:00:00:00:00/01:00:00:00:00:00";
 
 /** The text for one host; in a fleet that switches by the tree alone, the one flow that every bridge has to begin with. */
@@ -52,7 +54,7 @@ function directLines(config: HostConfig, { datapath }: Capabilities): string[] {
   const rate = switching.floodLimit;
   return [
     `meter meter=${FLOOD_METER},pktps,burst,bands=type=drop,rate=${rate},burst_size=${rate}`,
-    ...peers.flatMap((peer) => groupLines(peer, peers, gateway)),
+    ...peers.flatMap((peer) => groupLines(peer, peers)),
     ...[access, gateway].flatMap((port) => localPortLines(port, self)),
     // A loop of the user's own brings frames of other hosts and gateways back: they do not live behind this host's link.
     flow(TABLE.origin, 26, `in_port=${access},dl_src=${hostMac(self, "veth_fac0")}`, localActions(self)),
@@ -72,22 +74,22 @@ function directLines(config: HostConfig, { datapath }: Capabilities): string[] {
 
 /**
  * To a peer: the direct path as long as BFD says it lives, else through a third host, else by the tree; the same without the direct path;
- * and, as the third host, for others. The gateway's port is always live.
+ * and, as the third host, for others.
  */
-function groupLines(peer: number, peers: readonly number[], alwaysLive: string): string[] {
+function groupLines(peer: number, peers: readonly number[]): string[] {
   const direct = bucket(directPort(peer), [output(directPort(peer))]);
   const detours = [
     ...relaysOf(peer, peers).map((relay) =>
       bucket(directPort(relay), [`set_field:${RELAYED + peer}->tun_id`, tunnelTo(relay), output(LINK.relay)])
     ),
-    bucket(alwaysLive, ["NORMAL"]),
+    bucket(ALWAYS_LIVE, ["NORMAL"]),
   ];
   return [
     group(peer, [direct, ...detours]),
     group(GROUP.held + peer, detours),
     group(GROUP.relay + peer, [
       bucket(directPort(peer), [tunnelTo(peer), "in_port"]),
-      bucket(alwaysLive, [`resubmit(,${TABLE.tree})`]),
+      bucket(ALWAYS_LIVE, [`resubmit(,${TABLE.tree})`]),
     ]),
   ];
 }
