@@ -124,6 +124,7 @@ lockTest(
   async (bench) => {
     const [first, second] = [await bench.lockOf("first"), await bench.lockOf("second")];
     await first.lock.take();
+    first.lock.keep();
     await bench.sshd.inside('echo "1 60" >/run/mobula/push.beat');
     const answer = await second.lock.take();
     assert(answer.taken, Deno.inspect(answer));
