@@ -1,5 +1,5 @@
 /**
- * `deno task test [suite …] [--filter NAME]`: runs the suites one after the other and counts their tests. Starts processes, writes a
+ * `deno task test [suite …] [--all] [--filter NAME]`: runs the suites one after the other and counts their tests. Starts processes, writes a
  * temporary folder, installs Debian packages that tests need.
  */
 import { Command } from "@commander-js/extra-typings";
@@ -14,6 +14,8 @@ interface Suite {
   /** Arguments of `deno`; for test suites those of `deno test` without reporting and filter. */
   readonly deno: readonly string[];
   readonly counts: boolean;
+  /** The same where everything is to be tested, however long it takes. */
+  readonly more?: readonly string[];
 }
 
 /** Pure code is tested without permission to do anything: a stray effect fails by itself. */
@@ -37,9 +39,26 @@ const SUITES: readonly Suite[] = [
     counts: true,
   },
   { name: "executable", title: "the executable, both kinds", deno: ["-A", "tests/executable"], counts: true },
-  { name: "lab", title: "real hosts in containers", deno: ["-A", "tests/lab"], counts: true },
-  { name: "vm", title: "real kernels in virtual machines", deno: ["-A", "tests/vm"], counts: true },
+  {
+    name: "lab",
+    title: "real hosts in containers",
+    deno: ["-A", "--ignore=tests/lab/all", "tests/lab"],
+    counts: true,
+    more: ["-A", "tests/lab"],
+  },
+  {
+    name: "vm",
+    title: "real kernels in virtual machines",
+    deno: ["-A", "--ignore=tests/vm/all", "tests/vm"],
+    counts: true,
+    more: ["-A", "tests/vm"],
+  },
 ];
+
+interface Options {
+  readonly filter?: string;
+  readonly all?: boolean;
+}
 
 interface Counts {
   readonly passed: number;
@@ -47,7 +66,7 @@ interface Counts {
   readonly skipped: number;
 }
 
-async function main(names: readonly string[], filter: string | undefined): Promise<number> {
+async function main(names: readonly string[], { filter, all }: Options): Promise<number> {
   const unknown = names.filter((name) => !SUITES.some((suite) => suite.name === name));
   if (unknown.length > 0) {
     console.error(
@@ -62,7 +81,7 @@ async function main(names: readonly string[], filter: string | undefined): Promi
     names.length > 0
       ? names.includes(name)
       : (counts || filter === undefined) && !(name === "vm" && left !== undefined)
-  );
+  ).map((suite) => all ? { ...suite, deno: suite.more ?? suite.deno } : suite);
   // Nothing is left out for want of a program: wg, and the sshd of a lab image.
   if (suites.some(({ counts }) => counts)) {
     await ensurePackages();
@@ -150,5 +169,6 @@ const program = new Command("test")
   .description("runs the project's tests; all of them unless suites are named")
   .argument("[suites...]", SUITES.map(({ name, title }) => `${name}: ${title}`).join("; "))
   .option("--filter <name>", "only tests whose name contains this, or matches /this/")
-  .action(async (names, { filter }) => Deno.exit(await main(names, filter)));
+  .option("--all", "also the tests that take very long, of the folders named all")
+  .action(async (names, options) => Deno.exit(await main(names, options)));
 await program.parseAsync(Deno.args, { from: "user" });
