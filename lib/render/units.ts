@@ -410,7 +410,10 @@ died() {
 }
 lives() {
   rm -f "$state/$1"
-  detour del "$1" || :
+  detour del "$1" || return 0
+  # The detour's smaller packets need not be remembered for the kernel's ten minutes.
+  ip route flush cache
+  ip -n mobula route flush cache
 }
 until [ -S ${OVS_DIR}/db.sock ]; do sleep 0.1; done
 ovsdb-client --format=csv --no-headings monitor ${SWITCH_DB} Open_vSwitch Interface name,bfd_status |
