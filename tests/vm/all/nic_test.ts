@@ -5,14 +5,14 @@
  * `MOBULA_TEST_VM=0` leaves these tests out.
  */
 import { assertEquals, assertMatch } from "@std/assert";
-import { executable } from "../lab/executables.ts";
-import { writeInventory } from "../lab/inventory.ts";
-import type { HostOptions, Lab } from "../lab/lab.ts";
-import { expectCode, mobula, setStage } from "../lab/proof.ts";
-import { ask } from "../lab/snapshot.ts";
-import { waitFor } from "../lab/wait.ts";
-import { machineDriver, nicMac, plugNic, setNicSlot, unplugNic } from "./machine.ts";
-import { NIC_SLOT, VM_PACKAGES } from "./qemu.ts";
+import { executable } from "../../lab/executables.ts";
+import { writeInventory } from "../../lab/inventory.ts";
+import type { HostOptions, Lab } from "../../lab/lab.ts";
+import { expectCode, mobula, setStage } from "../../lab/proof.ts";
+import { ask } from "../../lab/snapshot.ts";
+import { waitFor } from "../../lab/wait.ts";
+import { machineDriver, nicMac, plugNic, setNicSlot, unplugNic } from "../machine.ts";
+import { NIC_SLOT, VM_PACKAGES } from "../qemu.ts";
 
 /** Not what the card has by itself: mobula has to give it. */
 const MTU = 1450;
