@@ -21,6 +21,8 @@ const HOSTS: readonly HostOptions[] = [
 const NAMES = HOSTS.map(({ name }) => name);
 const EXTRA_NAMES = { "10.31.200.1": "printer.example" };
 
+/** An emulated switch stands still for a second now and then: it must not take its neighbours for dead. */
+const SLOW = { mobula_bfd_interval: 1000 };
 /** An emulated machine needs longer than a real one to prove itself. */
 const PATIENT = ["--confirm-timeout", "900"];
 /** An emulated machine is ten to twenty times slower. */
@@ -38,7 +40,7 @@ const { proof } = setStage<Pushed>({
   kind: "machine",
   packages: VM_PACKAGES,
   prepare: async (lab) => {
-    await writeInventory(lab, { extraHosts: EXTRA_NAMES });
+    await writeInventory(lab, { extraHosts: EXTRA_NAMES, vars: SLOW });
     const program = await executable("compiled");
     const pushed = await timed("push", () => mobula(lab, options(program), "push", "--verbose", ...PATIENT));
     console.log(pushed.stdout.split("\n").filter((line) => line.startsWith("seconds:")).join("\n"));
