@@ -62,6 +62,8 @@ function directLines(config: HostConfig, { datapath }: Capabilities): string[] {
     ...peers.flatMap(peerLines),
     flow(TABLE.origin, 15, `in_port=${LINK.relay}`, ["drop"]),
     ...peers.length === 0 ? [] : [flow(TABLE.tree, 0, "", peers.map((peer) => output(treePort(peer))))],
+    // What this host has sent came back by a loop: to learn from it would turn the traffic of its own gateway and VMs away from them.
+    flow(TABLE.origin, 12, `tun_id=${self}`, ["drop"]),
     // Without an origin nobody can be answered on a direct path.
     flow(TABLE.origin, 0, "", [learn(UNKNOWN_ORIGIN, 0), "NORMAL"]),
     flow(TABLE.local, 10, `dl_dst=${hostMac(self, "gateway")}`, [output(gateway)]),

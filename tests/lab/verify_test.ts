@@ -60,6 +60,8 @@ async function judgeWith(
     return (await judge(lab, program, 1, wait)).causes;
   } finally {
     await mend();
+    // A path that has died is held back for a while: the next fault must not be judged together with this one.
+    await judge(lab, program, 0, 60);
   }
 }
 
