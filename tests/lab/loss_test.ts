@@ -3,65 +3,19 @@
  * the lab's packages.
  */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { executable } from "./executables.ts";
 import { writeInventory } from "./inventory.ts";
-import type { Lab, LabHost } from "./lab.ts";
-import { expectNoLoss, expectShortGap, lossDuring, renderLosses } from "./loss.ts";
-import { allInnerAddresses, unreached } from "./probes.ts";
+import { expectNoLoss, expectShortGap, renderLosses } from "./loss.ts";
 import { expectCode, mobula, setStage } from "./proof.ts";
-import { ask, snapshot } from "./snapshot.ts";
+import { type Before, expectSettled, lossOfPush, NAMES, prepare, publicKeys } from "./loss_stage.ts";
 import { LOSS_HOSTS as HOSTS, UPDATES, withClientKey } from "./updates.ts";
 
-const NAMES = HOSTS.map(({ name }) => name);
-
-interface Before {
-  readonly program: string;
-}
-
 const { proof } = setStage<Before>({ name: "loss", hosts: HOSTS, prepare });
-
-async function prepare(lab: Lab): Promise<Before> {
-  const program = await executable("compiled");
-  await writeInventory(lab);
-  expectCode(await mobula(lab, { executable: program }, "push", "--no-reboot"), 0, "the first push");
-  return { program };
-}
-
-function members(lab: Lab, names: readonly string[] = NAMES): LabHost[] {
-  return names.map((name) => lab.host(name));
-}
-
-async function lossOfPush(lab: Lab, program: string, names: readonly string[], ...args: readonly string[]) {
-  const { result, losses } = await lossDuring(lab, members(lab, names), async () => {
-    return await mobula(lab, { executable: program }, "push", "--no-reboot", ...args);
-  });
-  expectCode(result, 0, `push ${args.join(" ")}`);
-  return losses;
-}
 
 for (const { what, change, probed = NAMES } of UPDATES.filter(({ movesRoot }) => !movesRoot)) {
   proof(`push with ${what}: no packet is lost between the others`, async (lab, { program }) => {
     if (change) await writeInventory(lab, await withClientKey(change, program));
     expectNoLoss(await lossOfPush(lab, program, probed));
   });
-}
-
-async function publicKeys(lab: Lab): Promise<Record<string, string>> {
-  const keys = await Promise.all(NAMES.map(async (name) => [name, (await snapshot(lab, name)).publicKey]));
-  return Object.fromEntries(keys);
-}
-
-/** Every host knows every other one by one key, the one it uses, and nothing is under way any more. */
-async function expectSettled(lab: Lab): Promise<void> {
-  const keys = await publicKeys(lab);
-  for (const name of NAMES) {
-    const { peers } = await snapshot(lab, name);
-    const others = NAMES.filter((other) => other !== name).map((other) => keys[other]!);
-    assertEquals([...peers.keys()].sort(), others.sort(), name);
-    const script = "ls /opt/mobula/keys.json 2>/dev/null; systemctl is-active mobula-follow.service";
-    assertEquals((await lab.exec(name, ["sh", "-c", script])).stdout.trim(), "inactive", name);
-    assertEquals(await unreached(lab.network(name), allInnerAddresses(members(lab))), [], name);
-  }
 }
 
 proof(
@@ -81,23 +35,5 @@ proof(
     const { hosts } = JSON.parse(again.stdout) as { hosts: { steps: string[]; changed_files: string[] }[] };
     for (const { steps, changed_files } of hosts) assertEquals([steps, changed_files], [[], []]);
     assert(hosts.length === NAMES.length);
-  },
-);
-
-proof(
-  "two versions in one network: nothing is lost between them, and then all get new keys as gently",
-  async (lab, { program }) => {
-    const next = await executable("compiled", "0.2.0-next");
-    expectNoLoss(await lossOfPush(lab, next, NAMES, "--limit", "alpha"));
-    const versions = await Promise.all(
-      NAMES.map((name) => ask(lab, name, ["/opt/mobula/bin/mobula", "--version"])),
-    );
-    assertEquals(versions.map((text) => text.includes("0.2.0-next")), [true, false, false]);
-    await writeInventory(lab, { extraHosts: { "10.31.200.2": "scanner.example" } });
-    expectNoLoss(await lossOfPush(lab, next, NAMES, "--limit", "alpha"));
-    expectNoLoss(await lossOfPush(lab, program, NAMES, "--limit", "beta,gamma"));
-    await writeInventory(lab, { vars: { mobula_keys: "rotate" } });
-    expectShortGap(await lossOfPush(lab, next, NAMES));
-    await expectSettled(lab);
   },
 );

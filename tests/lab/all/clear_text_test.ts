@@ -3,18 +3,18 @@
  * end. Needs root and the lab's packages.
  */
 import { assert, assertEquals } from "@std/assert";
-import { hostAddresses } from "../../lib/address.ts";
-import { type Capture, capture, type Frame, sendFrame } from "./capture.ts";
-import { clearText, MARKER_HEX, restOfOurs } from "./clear_text.ts";
-import { executable } from "./executables.ts";
-import { writeInventory } from "./inventory.ts";
-import type { HostOptions, Lab } from "./lab.ts";
-import { allInnerAddresses, waitForAnswers } from "./probes.ts";
-import { isAlive, type ProcessRecord, start } from "./process.ts";
-import { expectCode, mobula, setStage } from "./proof.ts";
-import { ask, mainPids } from "./snapshot.ts";
-import { BRIDGE, DEPLOYER, WORLD } from "./underlay.ts";
-import { waitFor } from "./wait.ts";
+import { hostAddresses } from "../../../lib/address.ts";
+import { type Capture, capture, type Frame, sendFrame } from "../capture.ts";
+import { clearText, MARKER_HEX, restOfOurs } from "../clear_text.ts";
+import { executable } from "../executables.ts";
+import { writeInventory } from "../inventory.ts";
+import type { HostOptions, Lab } from "../lab.ts";
+import { allInnerAddresses, waitForAnswers } from "../probes.ts";
+import { isAlive, type ProcessRecord, start } from "../process.ts";
+import { expectCode, mobula, setStage } from "../proof.ts";
+import { ask, mainPids } from "../snapshot.ts";
+import { BRIDGE, DEPLOYER, WORLD } from "../underlay.ts";
+import { waitFor } from "../wait.ts";
 
 const HOSTS: readonly HostOptions[] = [
   { name: "alpha", address: "198.51.100.2", suite: "trixie" },

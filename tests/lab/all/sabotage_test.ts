@@ -3,14 +3,14 @@
  * where the activation itself fails, else when its time is over. Needs root and the lab's packages.
  */
 import { assertEquals, assertMatch } from "@std/assert";
-import { executable } from "./executables.ts";
-import { expectAsBefore, settledPicture } from "./host_picture.ts";
-import { writeInventory } from "./inventory.ts";
-import type { CommandResult, HostOptions, Lab } from "./lab.ts";
-import { allInnerAddresses, unreached } from "./probes.ts";
-import { expectCode, mobula, setStage } from "./proof.ts";
-import { ask, snapshot } from "./snapshot.ts";
-import { waitFor } from "./wait.ts";
+import { executable } from "../executables.ts";
+import { expectAsBefore, settledPicture } from "../host_picture.ts";
+import { writeInventory } from "../inventory.ts";
+import type { CommandResult, HostOptions, Lab } from "../lab.ts";
+import { allInnerAddresses, unreached } from "../probes.ts";
+import { expectCode, mobula, setStage } from "../proof.ts";
+import { ask, snapshot } from "../snapshot.ts";
+import { waitFor } from "../wait.ts";
 
 const HOSTS: readonly HostOptions[] = [
   { name: "alpha", address: "198.51.100.2", suite: "trixie" },
