@@ -1,73 +1,35 @@
 /**
- * The same network on real kernels: three virtual machines, one push, one network. Needs root and QEMU.
+ * The same network on real kernels: three virtual machines and a container, one push, one network. Needs root and QEMU.
  *
- * `MOBULA_TEST_VM=0` leaves these tests out.
+ * `MOBULA_TEST_VM=0` leaves these tests out. The stage costs most of the time, so whatever can share it is declared here.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { hostAddresses } from "../../lib/address.ts";
-import { executable } from "../lab/executables.ts";
-import { writeInventory } from "../lab/inventory.ts";
-import type { HostOptions, Lab } from "../lab/lab.ts";
-import { allInnerAddresses, resolveAt, seenAddress, unreached, waitForAnswers } from "../lab/probes.ts";
-import { expectCode, mobula, setStage } from "../lab/proof.ts";
-import { WEB_NAME, WEB_SERVER } from "../lab/underlay.ts";
-import { VM_PACKAGES } from "./qemu.ts";
+import type { Lab } from "../lab/lab.ts";
+import { expectCode, setStage } from "../lab/proof.ts";
+import { declareCompany } from "./company.ts";
+import { declareLoss } from "./loss.ts";
+import { declareMtu } from "./mtu.ts";
+import { declareNeighbours } from "./neighbours.ts";
+import { declareOutside } from "./outside.ts";
+import {
+  checkNetwork,
+  CONTAINER,
+  MACHINES,
+  NAMES,
+  push,
+  type Pushed,
+  STAGE,
+  timed,
+  verify,
+  waitForNetwork,
+} from "./stage.ts";
+import { declareTree } from "./tree.ts";
+import { declareVlans } from "./vlans.ts";
 
-const HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "bullseye" },
-];
-const NAMES = HOSTS.map(({ name }) => name);
-const EXTRA_NAMES = { "10.31.200.1": "printer.example" };
+const { proof } = setStage<Pushed>(STAGE);
 
-/** An emulated machine needs longer than a real one to prove itself. */
-const PATIENT = ["--confirm-timeout", "900"];
-/** An emulated machine is ten to twenty times slower. */
-const PUSH_TIMEOUT_MS = 20 * 60_000;
-const NETWORK_DEADLINE_MS = 120_000;
-
-interface Pushed {
-  readonly program: string;
-  readonly said: string;
-}
-
-const { proof } = setStage<Pushed>({
-  name: "vmtest",
-  hosts: HOSTS,
-  kind: "machine",
-  packages: VM_PACKAGES,
-  prepare: async (lab) => {
-    await writeInventory(lab, { extraHosts: EXTRA_NAMES });
-    const program = await executable("compiled");
-    const pushed = await timed("push", () => mobula(lab, options(program), "push", "--verbose", ...PATIENT));
-    console.log(pushed.stdout.split("\n").filter((line) => line.startsWith("seconds:")).join("\n"));
-    expectCode(pushed, 0, "the push of three virtual machines");
-    return { program, said: pushed.stdout + pushed.stderr };
-  },
-});
-
-function options(program: string) {
-  return { executable: program, timeoutMs: PUSH_TIMEOUT_MS };
-}
-
-/** Emulation makes times worth a look. */
-async function timed<T>(what: string, work: () => Promise<T>): Promise<T> {
-  const start = performance.now();
-  try {
-    return await work();
-  } finally {
-    console.log(`${what}: ${((performance.now() - start) / 1000).toFixed(1)} s`);
-  }
-}
-
-async function everywhere<T>(check: (name: string) => Promise<T>): Promise<Record<string, T>> {
-  return Object.fromEntries(await Promise.all(NAMES.map(async (name) => [name, await check(name)] as const)));
-}
-
-function same<T>(value: T): Record<string, T> {
-  return Object.fromEntries(NAMES.map((name) => [name, value]));
-}
+const KERNEL = "WireGuard in the kernel, Open vSwitch in the kernel";
+const USERSPACE = "WireGuard in userspace, Open vSwitch in userspace";
 
 async function ask(lab: Lab, name: string, ...argv: string[]): Promise<string> {
   const result = await lab.exec(name, argv);
@@ -78,17 +40,17 @@ async function ask(lab: Lab, name: string, ...argv: string[]): Promise<string> {
 proof(
   "machines: push installs, reboots and verifies three Debian releases in kernel mode",
   (_lab, { said }) => {
-    assertMatch(said, /Done: 3 of 3 hosts, every pair answers\./);
+    assertMatch(said, /Done: 4 of 4 hosts, every pair answers\./);
     for (const name of NAMES) {
       const line = said.split("\n").find((line) => line.includes(`✓ ${name} (id`)) ?? "";
-      assertMatch(line, /installed, .*rebooted, WireGuard in the kernel, Open vSwitch in the kernel/);
+      assertMatch(line, new RegExp(`installed, .*rebooted, ${name === CONTAINER ? USERSPACE : KERNEL}`));
     }
     return Promise.resolve();
   },
 );
 
 proof("machines: the kernel does the work, not a process", async (lab) => {
-  for (const name of NAMES) {
+  for (const name of MACHINES) {
     assertMatch(await ask(lab, name, "ip", "-n", "mobula", "-d", "link", "show", "mo-wg-gw"), /wireguard/);
     const modules = await ask(lab, name, "cut", "-d ", "-f1", "/proc/modules");
     for (const module of ["openvswitch", "wireguard", "geneve", "nf_tables"]) {
@@ -109,38 +71,19 @@ function firstWord(text: string): string {
   return text.split(/\s/)[0] ?? "";
 }
 
-proof("machines: every pair, all names, the outside world, and SSH by the external address", async (lab) => {
+proof("mixed fleet: kernel machines and a userspace container reach each other, every pair", async (lab) => {
   await checkNetwork(lab);
 });
 
-async function checkNetwork(lab: Lab): Promise<void> {
-  const addresses = allInnerAddresses(lab.state.hosts);
-  assertEquals(await everywhere((name) => unreached(lab.network(name), addresses)), same([]));
-  const names = Object.fromEntries([
-    ...lab.state.hosts.map(({ name, id }) => [name, hostAddresses(id).access]),
-    ...Object.entries(EXTRA_NAMES).map(([address, name]) => [name, address]),
-    [WEB_NAME, WEB_SERVER],
-  ]);
-  // Asked with the machine's own programs, which look into its own /etc/hosts first.
-  const besides = (own: string) => Object.fromEntries(Object.entries(names).filter(([name]) => name !== own));
-  const resolved = await everywhere((name) =>
-    resolveAt(lab.network(name), hostAddresses(lab.host(name).id).gateway, Object.keys(besides(name)))
-  );
-  assertEquals(resolved, Object.fromEntries(NAMES.map((name) => [name, besides(name)])));
-  const seen = await everywhere((name) => seenAddress({ exec: (argv) => lab.exec(name, argv) }, WEB_NAME));
-  assertEquals(seen, Object.fromEntries(lab.state.hosts.map(({ name, address }) => [name, address])));
-  const greeted = await everywhere(async (name) => (await lab.ssh(name, "uname -n")).stdout.trim());
-  assertEquals(greeted, Object.fromEntries(NAMES.map((name) => [name, name])));
-}
-
-proof("machines: verify says the mode of each, and answers 0", async (lab, { program }) => {
-  const result = await timed("verify", () => mobula(lab, options(program), "verify"));
+proof("mixed fleet: verify says the mode of each, and answers 0", async (lab, { program }) => {
+  const result = await timed("verify", () => verify(lab, program));
   expectCode(result, 0, "the verification");
-  assertMatch(result.stdout, /mode: WireGuard in the kernel, Open vSwitch in the kernel on all hosts/);
+  assertMatch(result.stdout, new RegExp(`mode: ${KERNEL} on ${MACHINES.join(", ")}$`, "m"));
+  assertMatch(result.stdout, new RegExp(`mode: ${USERSPACE} on ${CONTAINER}$`, "m"));
 });
 
 proof("machines: pushed again, nothing is changed", async (lab, { program }) => {
-  const again = await timed("second push", () => mobula(lab, options(program), "push", ...PATIENT));
+  const again = await timed("second push", () => push(lab, program));
   expectCode(again, 0, "the second push");
   for (const name of NAMES) {
     assertMatch(
@@ -150,23 +93,21 @@ proof("machines: pushed again, nothing is changed", async (lab, { program }) => 
   }
 });
 
+declareOutside(proof);
+declareVlans(proof);
+declareNeighbours(proof);
+declareMtu(proof);
+declareLoss(proof);
+declareTree(proof);
+const { afterReboot } = declareCompany(proof);
+
 proof("machines: all rebooted at once, the network is back by itself", async (lab) => {
   await timed("reboot of all", () => Promise.all(NAMES.map((name) => lab.reboot(name))));
-  const addresses = allInnerAddresses(lab.state.hosts);
-  await timed(
-    "network after the reboot",
-    () =>
-      Promise.all(NAMES.map((name) =>
-        waitForAnswers(
-          `everybody, seen from ${name}`,
-          () => lab.network(name),
-          addresses,
-          NETWORK_DEADLINE_MS,
-        )
-      )),
-  );
+  await timed("network after the reboot", () => waitForNetwork(lab));
   await checkNetwork(lab);
-  for (const name of NAMES) {
+  for (const name of MACHINES) {
     assertEquals(await ask(lab, name, "systemctl", "--failed", "--plain", "--no-legend"), "");
   }
 });
+
+afterReboot();
