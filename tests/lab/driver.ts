@@ -32,6 +32,8 @@ export interface HostDriver {
   readonly enterNetwork: (host: LabHost, namespace: string | undefined, argv: readonly string[]) => string[];
   /** Takes the power away, and waits until nothing of the host runs. */
   readonly cut: (state: LabState, host: LabHost) => Promise<void>;
+  /** Why the started host will never greet, if that can be told already. */
+  readonly hopeless?: (host: LabHost) => string | undefined;
   /** Something that differs after each start; `undefined` while the host is off. */
   readonly bootMark: (host: LabHost) => string | undefined;
 }

@@ -113,7 +113,6 @@ export async function up(
     saveState(state);
     return lab;
   } catch (error) {
-    printConsoles(state);
     await down(name);
     throw error;
   }
@@ -134,14 +133,8 @@ async function allOrFirstError(work: readonly Promise<unknown>[]): Promise<void>
   if (failed !== undefined) throw failed.reason;
 }
 
-/** Why a host did not come up stands on its console. */
-function printConsoles({ hosts }: LabState): void {
-  for (const { name, directory } of hosts) {
-    console.error(`---- console of ${name}\n${tail(`${directory}/console.log`)}`);
-  }
-}
-
-function tail(path: string, lines = 10): string {
+/** Why a host did not come up stands at the end of its console. */
+function tail(path: string, lines = 30): string {
   try {
     return Deno.readTextFileSync(path).trimEnd().split("\n").slice(-lines).join("\n");
   } catch {
@@ -318,6 +311,8 @@ async function addHost(state: LabState, options: HostOptions): Promise<LabHost> 
     directory,
     cgroup: `${state.cgroup}/${name}`,
     ...options.diskMiB === undefined ? {} : { diskMiB: options.diskMiB },
+    ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
+    ...(options.kernelArguments === undefined ? {} : { kernelArguments: options.kernelArguments }),
   };
   await Deno.mkdir(`${state.directory}/www`, { recursive: true });
   await publish(repository, `${state.directory}/www/${suite}`, kind);
@@ -376,8 +371,20 @@ async function startHost(state: LabState, host: LabHost): Promise<void> {
 }
 
 async function greeting(state: LabState, host: LabHost): Promise<void> {
-  const options = { deadlineMs: driverOf(host).bootDeadlineMs, intervalMs: 300 };
-  await waitFor(`the SSH server of ${host.name}`, () => sshGreets(state, host.address), options);
+  const { bootDeadlineMs, hopeless } = driverOf(host);
+  const greets = () => sshGreets(state, host.address);
+  const options = { deadlineMs: bootDeadlineMs, intervalMs: 300 };
+  const why = await waitFor(
+    `the SSH server of ${host.name}`,
+    async () => await greets() ? "it greets" : hopeless?.(host),
+    options,
+  ).catch((error: Error) => error.message);
+  if (why === "it greets") return;
+  throw new Error(
+    `Cannot start ${host.name}: ${why}; expected its SSH server to greet. Its console ends with\n${
+      tail(`${host.directory}/console.log`)
+    }`,
+  );
 }
 
 async function reboot(state: LabState, host: LabHost): Promise<void> {

@@ -21,17 +21,22 @@ export interface HostOptions {
   readonly suite?: Suite;
   /** Default: prepared. */
   readonly image?: ImageKind;
-  /** MTU of the NIC in bytes; default: 1500. */
+  /** MTU of the NIC in bytes, for a virtual machine also of its end in the underlay; default: 1500. */
   readonly mtu?: number;
   /** Gives a container a disk of its own, of so many MiB: one that can be full. Default: this machine's. */
   readonly diskMiB?: number;
+  /** Further words for a virtual machine's kernel. */
+  readonly kernelArguments?: string;
   /** Further files: absolute path → text, written before the first start. */
   readonly files?: Readonly<Record<string, string>>;
 }
 
 /** A host of a lab. */
-export interface LabHost extends Required<Omit<HostOptions, "files" | "mtu" | "diskMiB">> {
+export interface LabHost
+  extends Required<Omit<HostOptions, "files" | "mtu" | "diskMiB" | "kernelArguments">> {
   readonly diskMiB?: number;
+  mtu?: number;
+  readonly kernelArguments?: string;
   /** Holds the host's disk and console log. */
   readonly directory: string;
   readonly cgroup: string;

@@ -22,7 +22,7 @@ export interface AgentCommand extends Pick<RunOptions, "stdin" | "inherit" | "ti
   readonly env: Readonly<Record<string, string>>;
 }
 
-const GREETING_DEADLINE_MS = 120_000;
+const GREETING_DEADLINE_MS = 300_000;
 
 /** Runs a command on the machine whose sockets lie in this directory; its outcome is returned whatever it is. */
 export async function runOnMachine(directory: string, command: AgentCommand): Promise<CommandResult> {

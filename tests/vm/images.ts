@@ -83,7 +83,11 @@ async function variant(suite: Suite): Promise<ImageVariant> {
         text: await Deno.readTextFile(new URL("agent.pl", import.meta.url)),
       },
     ],
-    masked: ["systemd-pstore.service", "systemd-update-utmp.service", "serial-getty@.service"],
+    masked: [
+      ...["systemd-pstore.service", "systemd-update-utmp.service", "serial-getty@.service"],
+      // It would have every boot wait until the network is online.
+      "keepalived.service",
+    ],
     enabled: ["lab-agent.service"],
   };
 }
@@ -120,7 +124,7 @@ rm -rf /var/log/journal/* /var/lib/systemd/timers
 sync
 `;
 
-const FIRST_BOOT_DEADLINE_MS = 300_000;
+const FIRST_BOOT_DEADLINE_MS = 500_000;
 
 /** Boots the new disk once: what Debian makes at a first boot (compiled AppArmor profiles above all) is then there for every host. */
 async function bootOnce(directory: string): Promise<void> {

@@ -15,7 +15,7 @@ import {
   start,
 } from "../lab/process.ts";
 import type { HostDriver, HostExecOptions } from "../lab/driver.ts";
-import type { LabHost, LabState } from "../lab/state.ts";
+import { type LabHost, type LabState, saveState } from "../lab/state.ts";
 import { BRIDGE, inNamespace, ipBatch } from "../lab/underlay.ts";
 import { waitFor } from "../lab/wait.ts";
 import { acceleration } from "./acceleration.ts";
@@ -36,12 +36,13 @@ import { qmp } from "./qmp.ts";
 export const machineDriver: HostDriver = {
   ensureImage: ensureDisk,
   nicPattern: "en*",
-  bootDeadlineMs: 300_000,
+  bootDeadlineMs: 900_000,
   create,
   start: startMachine,
   exec,
   enterNetwork,
   cut,
+  hopeless,
   bootMark,
 };
 
@@ -79,9 +80,25 @@ async function startMachine(state: LabState, host: LabHost): Promise<ProcessReco
   const image = imageOf(host);
   const accel = await acceleration({ kernel: `${image}/vmlinuz`, initrd: `${image}/initrd` });
   const argv = inNamespace(state.namespace, [PROGRAM, ...qemuArguments(machineOf(host), accel)]);
+  await Deno.writeTextFile(consoleOf(host), STARTED, { append: true });
   const process = await start(argv, { cgroup: host.cgroup, log: `${directory}/qemu.log` });
   await waitFor(`${PROGRAM} of ${host.name}`, () => answers(host, process), { intervalMs: 50 });
   return process;
+}
+
+/** Stands on the console before everything that a start brings. */
+const STARTED = "---- switched on\n";
+
+function consoleOf({ directory }: LabHost): string {
+  return `${directory}/console.log`;
+}
+
+function hopeless(host: LabHost): string | undefined {
+  if (host.process !== undefined && !isAlive(host.process)) return `${PROGRAM} has ended`;
+  const said = Deno.readTextFileSync(consoleOf(host));
+  return said.slice(said.lastIndexOf(STARTED)).includes("Kernel panic")
+    ? "its kernel has given up"
+    : undefined;
 }
 
 function machineOf(host: LabHost): Machine {
@@ -91,7 +108,8 @@ function machineOf(host: LabHost): Machine {
     `file=${directory}/host.tar,format=raw,readonly=on`,
   ];
   const nic = { tap: tapName(host), mac: nicMac(host), slot: nicSlotOf(host) };
-  return { name, directory, image: imageOf(host), disks, nic };
+  const kernelArguments = host.kernelArguments ?? "";
+  return { name, directory, image: imageOf(host), kernelArguments, disks, nic };
 }
 
 /** Puts the NIC of a machine that is switched off into another slot, or takes it out: the far end of its cable stays. */
@@ -128,7 +146,14 @@ function tapName(host: LabHost): string {
 
 async function plugTap(state: LabState, host: LabHost): Promise<void> {
   await must(["ip", "-n", state.namespace, "tuntap", "add", tapName(host), "mode", "tap"]);
-  await ipBatch(state.namespace, [`link set ${tapName(host)} master ${BRIDGE} up`]);
+  await ipBatch(state.namespace, [`link set ${tapName(host)} mtu ${host.mtu ?? 1500} master ${BRIDGE} up`]);
+}
+
+/** Has the underlay carry larger or only smaller packets to and from the machine; what the guest does is its own. */
+export async function setUnderlayMtu(state: LabState, host: LabHost, mtu: number): Promise<void> {
+  host.mtu = mtu;
+  saveState(state);
+  await ipBatch(state.namespace, [`link set ${tapName(host)} mtu ${mtu}`]);
 }
 
 /** Gives the machine's QEMU an order. */

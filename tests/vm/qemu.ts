@@ -26,6 +26,8 @@ export interface Machine {
   readonly directory: string;
   /** Holds `vmlinuz` and `initrd`. */
   readonly image: string;
+  /** Further words for its kernel. */
+  readonly kernelArguments?: string;
   /** QEMU's options of its disks, the root first. */
   readonly disks: readonly string[];
   /** Without one it has no network. */
@@ -52,14 +54,15 @@ const KERNEL_ARGUMENTS = "mitigations=off root=/dev/vda rw console=ttyS0 quiet s
 
 /** The arguments of QEMU. */
 export function qemuArguments(
-  { name, directory, image, disks, nic }: Machine,
+  { name, directory, image, kernelArguments = "", disks, nic }: Machine,
   accel: Acceleration,
 ): string[] {
   return [
     ...["-name", name, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc"],
     ...["-accel", accel === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=256"],
     ...["-cpu", accel === "kvm" ? "host" : "max", "-smp", "1", "-m", String(MEMORY_MB)],
-    ...["-kernel", `${image}/vmlinuz`, "-initrd", `${image}/initrd`, "-append", KERNEL_ARGUMENTS],
+    ...["-kernel", `${image}/vmlinuz`, "-initrd", `${image}/initrd`, "-append"],
+    `${KERNEL_ARGUMENTS} ${kernelArguments}`.trimEnd(),
     ...(nic === undefined ? [] : nicArguments(nic)),
     ...disks.flatMap((options, index) => [
       ...["-drive", `id=disk${index},if=none,${options}`],

@@ -1,0 +1,113 @@
+/**
+ * The same network on real kernels: three virtual machines and a container, one push, one network. Needs root and QEMU.
+ *
+ * `MOBULA_TEST_VM=0` leaves these tests out. The stage costs most of the time, so whatever can share it is declared here.
+ */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import type { Lab } from "../../lab/lab.ts";
+import { expectCode, setStage } from "../../lab/proof.ts";
+import { declareCompany } from "../company.ts";
+import { declareLoss } from "../loss.ts";
+import { declareMtu } from "../mtu.ts";
+import { declareNeighbours } from "../neighbours.ts";
+import { declareOutside } from "../outside.ts";
+import {
+  checkNetwork,
+  CONTAINER,
+  MACHINES,
+  NAMES,
+  push,
+  type Pushed,
+  STAGE,
+  timed,
+  verify,
+  waitForNetwork,
+} from "../stage.ts";
+import { declareTree } from "../tree.ts";
+import { declareVlans } from "../vlans.ts";
+
+const { proof } = setStage<Pushed>(STAGE);
+
+const KERNEL = "WireGuard in the kernel, Open vSwitch in the kernel";
+const USERSPACE = "WireGuard in userspace, Open vSwitch in userspace";
+
+async function ask(lab: Lab, name: string, ...argv: string[]): Promise<string> {
+  const result = await lab.exec(name, argv);
+  expectCode(result, 0, `"${argv.join(" ")}" on ${name}`);
+  return result.stdout.trim();
+}
+
+proof(
+  "machines: push installs, reboots and verifies three Debian releases in kernel mode",
+  (_lab, { said }) => {
+    assertMatch(said, /Done: 4 of 4 hosts, every pair answers\./);
+    for (const name of NAMES) {
+      const line = said.split("\n").find((line) => line.includes(`✓ ${name} (id`)) ?? "";
+      assertMatch(line, new RegExp(`installed, .*rebooted, ${name === CONTAINER ? USERSPACE : KERNEL}`));
+    }
+    return Promise.resolve();
+  },
+);
+
+proof("machines: the kernel does the work, not a process", async (lab) => {
+  for (const name of MACHINES) {
+    assertMatch(await ask(lab, name, "ip", "-n", "mobula", "-d", "link", "show", "mo-wg-gw"), /wireguard/);
+    const modules = await ask(lab, name, "cut", "-d ", "-f1", "/proc/modules");
+    for (const module of ["openvswitch", "wireguard", "geneve", "nf_tables"]) {
+      assert(modules.split("\n").includes(module), `${name} has not loaded ${module}`);
+    }
+    assertEquals((await lab.exec(name, ["pgrep", "wireguard-go"])).code, 1);
+    const ports = await ask(lab, name, "ovs-appctl", "-t", "/run/mobula/ovs/vswitchd.ctl", "dpif/show");
+    assertMatch(ports, /system@ovs-system/);
+    assertMatch(ports, /geneve/);
+    assertEquals(
+      await ask(lab, name, "ip", "-n", "mobula", "-br", "link", "show", "ens3").then(firstWord),
+      "ens3",
+    );
+  }
+});
+
+function firstWord(text: string): string {
+  return text.split(/\s/)[0] ?? "";
+}
+
+proof("mixed fleet: kernel machines and a userspace container reach each other, every pair", async (lab) => {
+  await checkNetwork(lab);
+});
+
+proof("mixed fleet: verify says the mode of each, and answers 0", async (lab, { program }) => {
+  const result = await timed("verify", () => verify(lab, program));
+  expectCode(result, 0, "the verification");
+  assertMatch(result.stdout, new RegExp(`mode: ${KERNEL} on ${MACHINES.join(", ")}$`, "m"));
+  assertMatch(result.stdout, new RegExp(`mode: ${USERSPACE} on ${CONTAINER}$`, "m"));
+});
+
+proof("machines: pushed again, nothing is changed", async (lab, { program }) => {
+  const again = await timed("second push", () => push(lab, program));
+  expectCode(again, 0, "the second push");
+  for (const name of NAMES) {
+    assertMatch(
+      again.stdout,
+      new RegExp(`✓ ${name} \\(id \\d+\\): nothing to change, (?!.*(sent|rebooted))`),
+    );
+  }
+});
+
+declareOutside(proof);
+declareVlans(proof);
+declareNeighbours(proof);
+declareMtu(proof);
+declareLoss(proof);
+declareTree(proof);
+const { afterReboot } = declareCompany(proof);
+
+proof("machines: all rebooted at once, the network is back by itself", async (lab) => {
+  await timed("reboot of all", () => Promise.all(NAMES.map((name) => lab.reboot(name))));
+  await timed("network after the reboot", () => waitForNetwork(lab));
+  await checkNetwork(lab);
+  for (const name of MACHINES) {
+    assertEquals(await ask(lab, name, "systemctl", "--failed", "--plain", "--no-legend"), "");
+  }
+});
+
+afterReboot();
