@@ -3,18 +3,18 @@
  * bridged to a host's access link. Three hosts; what is counted is asserted. Needs root and the lab's packages.
  */
 import { assert, assertEquals } from "@std/assert";
-import { hostMac } from "../../lib/address.ts";
-import { type Capture, capture, type Frame, renderFrame, sendFrame } from "./capture.ts";
-import { addGuest } from "./client.ts";
-import { executable } from "./executables.ts";
-import { writeInventory } from "./inventory.ts";
-import type { HostOptions, Lab, Place } from "./lab.ts";
-import { unreached, waitForAnswers } from "./probes.ts";
-import { must } from "./process.ts";
-import { expectCode, mobula, setStage } from "./proof.ts";
-import { ask } from "./snapshot.ts";
-import { appctl, learned, mendPaths, ofctl, rootHost, waitForPaths } from "./switching.ts";
-import { waitFor } from "./wait.ts";
+import { hostMac } from "../../../lib/address.ts";
+import { type Capture, capture, type Frame, renderFrame, sendFrame } from "../capture.ts";
+import { addGuest } from "../client.ts";
+import { executable } from "../executables.ts";
+import { writeInventory } from "../inventory.ts";
+import type { HostOptions, Lab, Place } from "../lab.ts";
+import { unreached, waitForAnswers } from "../probes.ts";
+import { must } from "../process.ts";
+import { expectCode, mobula, setStage } from "../proof.ts";
+import { ask } from "../snapshot.ts";
+import { appctl, learned, mendPaths, ofctl, rootHost, waitForPaths } from "../switching.ts";
+import { waitFor } from "../wait.ts";
 
 const HOSTS: readonly HostOptions[] = [
   { name: "alpha", address: "198.51.100.2", suite: "trixie" },
