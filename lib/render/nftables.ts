@@ -22,12 +22,18 @@ export interface NftablesInput {
  * One transaction that replaces our two tables. Filter is `inet`; NAT is `ip` with numeric priorities, which every nftables and
  * kernel in question takes, and both NAT hooks are declared because kernels before 4.18 need both. What is meant for the inside
  * never leaves by the external interface, which is where the default route sends it while WireGuard's routes are not there.
+ * Packets of the tunnels, the encrypted ones and what is in them for the switch, are many and need no translation: the kernel does
+ * not keep track of their connections.
  */
 export function renderNftables({ id, baseline, capabilities, forwards }: NftablesInput): string {
   const host = hostAddresses(id);
   const inside = set([LINK.switch, LINK.intrawireGateway, LINK.wireguard]);
   // The intrawire takes the access network where the direct way is dead (run-paths).
   const wires = set([LINK.wireguard, LINK.switch]);
+  // In userspace mode the tunnels' packets are forwarded between WireGuard and the switch's namespace.
+  const tunnels = capabilities.datapath === "system"
+    ? `"${LINK.wireguard}"`
+    : set([LINK.wireguard, LINK.underlayGateway]);
   const external = baseline.addresses.filter((address) => address.includes("."))
     .map((address) => address.replace(/\/\d+$/, ""));
   const fromOutside = `iifname "${LINK.externalBridge}" ip daddr { ${external.join(", ")} }`;
@@ -35,25 +41,35 @@ export function renderNftables({ id, baseline, capabilities, forwards }: Nftable
 table inet mobula
 delete table inet mobula
 table inet mobula {
+  chain prerouting {
+    type filter hook prerouting priority -300;
+    iifname "${LINK.externalBridge}" udp dport ${WIREGUARD_PORT} notrack
+    iifname ${tunnels} ip saddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} notrack
+  }
+  chain output {
+    type filter hook output priority -300;
+    oifname "${LINK.externalBridge}" udp sport ${WIREGUARD_PORT} notrack
+    oifname ${tunnels} ip daddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} notrack
+  }
   chain input {
     type filter hook input priority 0; policy drop;
+    iifname "${LINK.externalBridge}" udp dport ${WIREGUARD_PORT} accept
+    iifname "${LINK.wireguard}" ip saddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} accept
     ct state established,related accept
     iifname "lo" accept
     icmp type echo-request accept
     icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert, packet-too-big } accept
-    iifname "${LINK.externalBridge}" udp dport ${WIREGUARD_PORT} accept
     iifname ${inside} ip daddr ${host.gateway} udp dport 53 accept
     iifname ${inside} ip daddr ${host.gateway} tcp dport { 53, ${VERIFY_PORT} } accept
-    iifname "${LINK.wireguard}" ip saddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} accept
   }
   chain forward {
     type filter hook forward priority 0; policy drop;
-    tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+${tunnelRules(capabilities)}    tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
     ct state established,related accept
     iifname "${LINK.externalBridge}" ct status dnat accept
     iifname ${set([LINK.switch, LINK.intrawireGateway])} oifname "${LINK.externalBridge}" accept
     iifname ${inside} oifname ${inside} ip daddr { ${NETWORKS.wire}, ${NETWORKS.access} } accept
-${tunnelRules(capabilities)}  }
+  }
   chain postrouting {
     type filter hook postrouting priority 0;
     oifname "${LINK.externalBridge}" ip daddr { ${NETWORKS.wire}, ${NETWORKS.access}, ${NETWORKS.tunnel} } drop
@@ -80,7 +96,6 @@ ${
 `;
 }
 
-/** Userspace mode: the tunnels' packets are forwarded between WireGuard and the switch's namespace. */
 function tunnelRules({ datapath }: Capabilities): string {
   if (datapath === "system") return "";
   const tunnel = `ip saddr ${NETWORKS.tunnel} ip daddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} accept`;

@@ -73,7 +73,7 @@ async function deafBridges(lab: Lab): Promise<Record<string, string[]>> {
 async function cutTree(lab: Lab): Promise<{ readonly host: string; readonly restore: string }> {
   for (const host of ["beta", "gamma", "alpha"]) {
     const said = await onHost(lab, host, `${APPCTL} rstp/show ovsbr-mobula`);
-    const port = /^\s*(mo-tree-\d+)\s+Root\s+Forwarding/m.exec(said)?.[1];
+    const port = /^\s*(mo-t-\d+)\s+Root\s+Forwarding/m.exec(said)?.[1];
     if (port === undefined) continue;
     const address = await onHost(lab, host, `${VSCTL} get Interface ${port} options:remote_ip`);
     // A peer that is not there: the port stays, its other end has gone.
