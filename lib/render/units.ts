@@ -94,7 +94,7 @@ OnFailure=${HEAL_UNIT}
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=${BIN_DIR}/mobula up
-TimeoutStartSec=300
+TimeoutStartSec=600
 
 [Install]
 WantedBy=multi-user.target
@@ -116,7 +116,7 @@ StartLimitInterval=0
 [Service]
 Type=oneshot
 ExecStart=${BIN_DIR}/mobula undo
-TimeoutStartSec=300
+TimeoutStartSec=600
 
 [Install]
 WantedBy=multi-user.target
