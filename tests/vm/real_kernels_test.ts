@@ -4,38 +4,32 @@
  * `MOBULA_TEST_VM=0` leaves these tests out. The stage costs most of the time, so whatever can share it is declared here.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import type { Lab } from "../../lab/lab.ts";
-import { expectCode, setStage } from "../../lab/proof.ts";
-import { declareCompany } from "../company.ts";
-import { declareLoss } from "../loss.ts";
-import { declareMtu } from "../mtu.ts";
-import { declareNeighbours } from "../neighbours.ts";
-import { declareOutside } from "../outside.ts";
+import { expectCode, setStage } from "../lab/proof.ts";
+import { declareCompany } from "./company.ts";
+import { declareLoss } from "./loss.ts";
+import { declareMtu } from "./mtu.ts";
+import { declareNeighbours } from "./neighbours.ts";
+import { declareOutside } from "./outside.ts";
 import {
   checkNetwork,
   CONTAINER,
   MACHINES,
   NAMES,
+  onHost,
   push,
   type Pushed,
   STAGE,
   timed,
   verify,
   waitForNetwork,
-} from "../stage.ts";
-import { declareTree } from "../tree.ts";
-import { declareVlans } from "../vlans.ts";
+} from "./stage.ts";
+import { declareTree } from "./tree.ts";
+import { declareVlans } from "./vlans.ts";
 
 const { proof } = setStage<Pushed>(STAGE);
 
 const KERNEL = "WireGuard in the kernel, Open vSwitch in the kernel";
 const USERSPACE = "WireGuard in userspace, Open vSwitch in userspace";
-
-async function ask(lab: Lab, name: string, ...argv: string[]): Promise<string> {
-  const result = await lab.exec(name, argv);
-  expectCode(result, 0, `"${argv.join(" ")}" on ${name}`);
-  return result.stdout.trim();
-}
 
 proof(
   "machines: push installs, reboots and verifies three Debian releases in kernel mode",
@@ -51,17 +45,17 @@ proof(
 
 proof("machines: the kernel does the work, not a process", async (lab) => {
   for (const name of MACHINES) {
-    assertMatch(await ask(lab, name, "ip", "-n", "mobula", "-d", "link", "show", "mo-wg-gw"), /wireguard/);
-    const modules = await ask(lab, name, "cut", "-d ", "-f1", "/proc/modules");
+    assertMatch(await onHost(lab, name, "ip -n mobula -d link show mo-wg-gw"), /wireguard/);
+    const modules = await onHost(lab, name, "cut -d' ' -f1 /proc/modules");
     for (const module of ["openvswitch", "wireguard", "geneve", "nf_tables"]) {
       assert(modules.split("\n").includes(module), `${name} has not loaded ${module}`);
     }
     assertEquals((await lab.exec(name, ["pgrep", "wireguard-go"])).code, 1);
-    const ports = await ask(lab, name, "ovs-appctl", "-t", "/run/mobula/ovs/vswitchd.ctl", "dpif/show");
+    const ports = await onHost(lab, name, "ovs-appctl -t /run/mobula/ovs/vswitchd.ctl dpif/show");
     assertMatch(ports, /system@ovs-system/);
     assertMatch(ports, /geneve/);
     assertEquals(
-      await ask(lab, name, "ip", "-n", "mobula", "-br", "link", "show", "ens3").then(firstWord),
+      await onHost(lab, name, "ip -n mobula -br link show ens3").then(firstWord),
       "ens3",
     );
   }
@@ -106,7 +100,7 @@ proof("machines: all rebooted at once, the network is back by itself", async (la
   await timed("network after the reboot", () => waitForNetwork(lab));
   await checkNetwork(lab);
   for (const name of MACHINES) {
-    assertEquals(await ask(lab, name, "systemctl", "--failed", "--plain", "--no-legend"), "");
+    assertEquals(await onHost(lab, name, "systemctl --failed --plain --no-legend"), "");
   }
 });
 
