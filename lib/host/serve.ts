@@ -51,7 +51,13 @@ export async function serveHostVerb(
   if (!action) {
     throw new UsageError(`Cannot serve "${verb}": no such verb; expected ${Object.keys(ACTIONS).join(", ")}`);
   }
-  const tell = (event: HostEvent) => write(JSON.stringify(event));
+  const tell = (event: HostEvent) => {
+    try {
+      write(JSON.stringify(event));
+    } catch {
+      // Whoever asked has gone, or lost the connection: what was begun is brought to its end all the same.
+    }
+  };
   try {
     const report = (title: string) => tell({ event: "step", title });
     const context: Context = { runner: new LocalRunner(), report, ended };
