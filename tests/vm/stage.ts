@@ -61,8 +61,7 @@ export const STAGE: StageOptions<Pushed> = {
   packages: VM_PACKAGES,
   prepare: async (lab) => {
     const program = await executable("compiled");
-    const pair = JSON.parse(await must([program, "keys", "generate", "--json"]));
-    const client = { privateKey: pair.private_key, publicKey: pair.public_key };
+    const client = await clientOf(lab, program);
     await writeFleet(lab, client.publicKey);
     const pushed = await timed("push", () => push(lab, program, "--verbose"));
     console.log(pushed.stdout.split("\n").filter((line) => line.startsWith("seconds:")).join("\n"));
@@ -71,6 +70,15 @@ export const STAGE: StageOptions<Pushed> = {
     return { program, said: pushed.stdout + pushed.stderr, client };
   },
 };
+
+/** The client's keys, which a lab that is kept goes on with. */
+async function clientOf(lab: Lab, program: string): Promise<Pushed["client"]> {
+  const file = `${lab.directory}/client.json`;
+  const made = await Deno.readTextFile(file).catch(() => must([program, "keys", "generate", "--json"]));
+  await Deno.writeTextFile(file, made);
+  const pair = JSON.parse(made);
+  return { privateKey: pair.private_key, publicKey: pair.public_key };
+}
 
 /** Writes the inventory, with further names if there are any. */
 export async function writeFleet(
