@@ -123,6 +123,9 @@ sed -n 's/.*Received: *//p' /tmp/keepalived.stats 2>/dev/null | head -n 1`;
   return Number(await onHost(lab, host, script)) >= count;
 }
 
+/** The question is read first: socat gives up when it cannot hand it over. */
+const ANSWER = "SYSTEM:head -c 1 >/dev/null; cat /run/lab-mdns";
+
 /** A question is answered by a fixed message; the number in it is that of the question. */
 async function startResponder(lab: Lab, family: "IPv4" | "IPv6"): Promise<void> {
   const message = dnsPacket.encode({
@@ -135,7 +138,7 @@ async function startResponder(lab: Lab, family: "IPv4" | "IPv6"): Promise<void> 
   const listen = family === "IPv4"
     ? `UDP4-RECVFROM:${MDNS.port},reuseaddr,fork,ip-add-membership=224.0.0.251:eth0`
     : `UDP6-RECVFROM:${MDNS.port},reuseaddr,fork,ipv6-join-group=[ff02::fb]:eth0`;
-  await startIn(lab, TWO, "lab-mdns", ["socat", listen, "EXEC:cat /run/lab-mdns"]);
+  await startIn(lab, TWO, "lab-mdns", ["socat", listen, ANSWER]);
 }
 
 /** RFC 6762, 6.7: who asks from another port than 5353 is answered directly. */
