@@ -30,7 +30,7 @@ export function fullPackets(lab: Lab, from: string, mtu: Mtus): Sized[] {
 /** Whoever is told that a packet is too big does not hear it. */
 const DEAF = `add table ip lab
 delete table ip lab
-table ip lab { chain input { type filter hook input priority 0; icmp type destination-unreachable drop; } }
+table ip lab { chain input { type filter hook input priority 0; icmp type destination-unreachable drop; }; }
 `;
 
 /** While the work goes on, a place hears no ICMP error: a stream lives only if its segments fit from the beginning. */
