@@ -8,7 +8,7 @@ import type { Link, Network, Route, Scope } from "./network.ts";
 import { LINK } from "./network.ts";
 import type { Seen, SeenLink, SeenRoute } from "./seen.ts";
 import { RULE_PRIORITIES } from "./wanted.ts";
-import { switchSteps, tunnelSteps } from "./switch.ts";
+import { switchRestartSteps, switchSteps, tunnelSteps } from "./switch.ts";
 import { wireguardSteps } from "./wireguard.ts";
 
 const MAIN_TABLE = 254;
@@ -30,6 +30,7 @@ export function networkSteps(wanted: Network, seen: Seen): Step[] {
     ...unitSteps(wanted, seen),
     ...wireguardSteps(wanted.wireguard, seen.wireguard),
     ...switchSteps(wanted.switch, seen.switch),
+    ...switchRestartSteps(wanted, seen),
     ...flowSteps(wanted, seen),
     ...nicSteps(nic),
     ...linkSetSteps(wanted, seen, nic),

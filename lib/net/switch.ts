@@ -2,7 +2,7 @@
  * Open vSwitch: wanted bridges and ports against live ones → one ovs-vsctl transaction. Pure.
  */
 import type { Step } from "../step.ts";
-import type { Switch, SwitchPort } from "./network.ts";
+import type { Link, Switch, SwitchPort } from "./network.ts";
 import { type Seen, type SeenRow, SWITCH_CONTROL, SWITCH_DB } from "./seen.ts";
 
 /** Columns of a port or interface that are ours alone: a key there that is not wanted is removed. */
@@ -28,6 +28,33 @@ export function switchSteps(wanted: Switch, seen: Seen["switch"]): Step[] {
     title: titles.length > 4 ? `configure the switch: ${titles.length} changes` : titles.join(", "),
     argv: ["ovs-vsctl", `--db=${SWITCH_DB}`, "--timeout=20", ...argv],
     effect: "the access network of these ports, until the tree has settled",
+  }];
+}
+
+/**
+ * A port outside the tree that joins a switch which runs RSTP gets nothing that is sent to all, until the switch starts anew: Open
+ * vSwitch decides with RSTP's state whether to flood to it, and asks again only when that changes (seen with 2.15, 3.1 and 3.5).
+ */
+export function switchRestartSteps(
+  { switch: wanted, links }: { readonly switch: Switch; readonly links: readonly Link[] },
+  seen: Pick<Seen, "links" | "switch">,
+): Step[] {
+  const live = indexSeen(seen.switch);
+  const isThere = (name: string) => {
+    const link = links.find((link) => link.name === name || link.peer?.name === name);
+    if (link === undefined) return true;
+    const [scope, own] = link.name === name ? [link.scope, name] : [link.peer?.scope, name];
+    return seen.links.some((seenLink) => seenLink.scope === scope && seenLink.name === own);
+  };
+  const late = wanted.ports.filter(({ bridge, name, port, interface: { type } }) =>
+    live.bridges.get(bridge)?.columns.rstp_enable === "true" && type === undefined &&
+    port["other_config:rstp-enable"] === "false" && !(live.ports.has(name) && isThere(name))
+  );
+  if (late.length === 0) return [];
+  return [{
+    title: `restart the switch, for ${late.map(({ name }) => name).join(" and ")}`,
+    argv: ["systemctl", "restart", "mobula-vswitchd.service"],
+    effect: "the host's access network, about 2 s",
   }];
 }
 

@@ -365,6 +365,17 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
     ],
   ],
   [
+    "the host's port is missing: a port that joins late hears nothing that is sent to all",
+    withSwitch(({ ports, interfaces }) => ({
+      ports: ports.filter(({ name }) => name !== "mo-fac-ovs"),
+      interfaces: interfaces.filter(({ name }) => name !== "mo-fac-ovs"),
+    })),
+    [
+      `${VSCTL} --may-exist add-port ovsbr-mobula mo-fac-ovs -- set Port mo-fac-ovs other_config:rstp-enable="false"`,
+      "systemctl restart mobula-vswitchd.service",
+    ],
+  ],
+  [
     "a column has changed, and one is not ours",
     withSwitch(({ interfaces }) => ({
       interfaces: interfaces.map((row) =>
