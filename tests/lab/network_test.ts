@@ -312,6 +312,26 @@ proof(
   },
 );
 
+proof("a deleted access link is made again, and hears what is sent to all", async (lab) => {
+  const [one] = await guests(lab);
+  const host = lab.host("gamma");
+  await ask(lab, host.name, ["ip", "link", "delete", "veth_fac0"]);
+  await ask(lab, host.name, ["/opt/mobula/bin/mobula", "up"]);
+  const seen = await capture(lab, lab.network(host.name), "veth_fac0", `ether src ${GUESTS[0].mac}`);
+  const hello: Frame = {
+    to: BROADCAST,
+    from: GUESTS[0].mac,
+    type: EXPERIMENTAL,
+    payload: new Uint8Array(64).fill(LAST),
+  };
+  await waitFor("a frame to all", async () => {
+    await sendFrame(one, "eth0", hello);
+    return numbers(seen.frames()).includes(LAST);
+  }, { intervalMs: 500 });
+  await seen.stop();
+  await expectWell(lab, host, 10_000);
+});
+
 async function waitForFrame(seen: Capture, number: number): Promise<void> {
   await waitFor(`frame ${number}`, () => numbers(seen.frames()).includes(number));
 }
