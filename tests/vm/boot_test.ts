@@ -1,8 +1,8 @@
 /** A machine that cannot start says why. Needs root and QEMU. */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { down, traces, up } from "../../lab/lab.ts";
-import { ensurePackages, MACHINE_PACKAGES } from "../../lab/packages.ts";
-import { VM_PACKAGES } from "../qemu.ts";
+import { down, traces, up } from "../lab/lab.ts";
+import { ensurePackages, MACHINE_PACKAGES } from "../lab/packages.ts";
+import { VM_PACKAGES } from "./qemu.ts";
 
 const LAB = "noboot";
 
