@@ -171,7 +171,7 @@ function keyOf({ kind, to, address }: Check): string {
 }
 
 /** Milliseconds until a listener has to be up, and seconds beyond the deadline after which it ends by itself. */
-const LISTEN_PATIENCE = 20_000;
+const LISTEN_PATIENCE = 60_000;
 const LISTEN_GRACE = 300;
 
 interface Listeners {

@@ -18,8 +18,8 @@ ovs-vsctl --timeout=60 add-br br-admin`;
 /** As Docker leaves it, which also has bridged frames pass the filter. */
 const DOCKER = `modprobe br_netfilter
 nft -f - <<'EOF'
-table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; } }
-table ip6 filter { chain FORWARD { type filter hook forward priority 0; policy drop; } }
+table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }
+table ip6 filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }
 EOF`;
 
 /** As an admin does who wants a second external address on the host itself. */

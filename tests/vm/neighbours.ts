@@ -1,4 +1,5 @@
 /** Proofs about what neighbours on one Ethernet do: IPv6 neighbour discovery, mDNS, DHCP and VRRP, between guests of different hosts. */
+import { Buffer } from "node:buffer";
 import { assertEquals, assertMatch } from "@std/assert";
 import dnsPacket from "dns-packet";
 import type { Lab } from "../lab/lab.ts";
@@ -68,22 +69,25 @@ export function declareNeighbours(proof: Proof): void {
       ],
     ]);
     const fresh: Guest = { host: TWO.host, namespace: "guest-fresh", mac: "02:00:00:00:00:0a" };
-    await addGuest(lab, fresh.host, { name: "fresh", address: "169.254.9.9/32", mac: fresh.mac });
-    // Not in /run, which Debian's initrd mounts without leave to execute.
-    const report = "#!/bin/sh\\necho $1 $ip $serverid\\n";
-    const said = await onHost(
-      lab,
-      fresh.host,
-      `printf '${report}' >/var/tmp/lab-lease; chmod 755 /var/tmp/lab-lease
+    try {
+      await addGuest(lab, fresh.host, { name: "fresh", address: "169.254.9.9/32", mac: fresh.mac });
+      // Not in /run, which Debian's initrd mounts without leave to execute.
+      const report = "#!/bin/sh\\necho $1 $ip $serverid\\n";
+      const said = await onHost(
+        lab,
+        fresh.host,
+        `printf '${report}' >/var/tmp/lab-lease; chmod 755 /var/tmp/lab-lease
 ip netns exec guest-fresh busybox udhcpc -i eth0 -f -n -q -t 20 -T 2 -s /var/tmp/lab-lease`,
-    );
-    assertMatch(said, /^bound 10\.31\.210\.(1\d|20) 10\.31\.200\.5$/m);
-    assertMatch(
-      await onHost(lab, ONE.host, "cat /var/lib/misc/dnsmasq.leases"),
-      new RegExp(` ${fresh.mac} `),
-    );
-    await stop(lab, ONE, "lab-dhcp");
-    await onHost(lab, fresh.host, "ip netns delete guest-fresh");
+      );
+      assertMatch(said, /^bound 10\.31\.210\.(1\d|20) 10\.31\.200\.5$/m);
+      assertMatch(
+        await onHost(lab, ONE.host, "cat /var/lib/misc/dnsmasq.leases"),
+        new RegExp(` ${fresh.mac} `),
+      );
+    } finally {
+      await stop(lab, ONE, "lab-dhcp");
+      await onHost(lab, fresh.host, "ip netns delete guest-fresh || :");
+    }
   });
 
   proof("VRRP: keepalived behind two hosts agrees on one master, and the other takes over", async (lab) => {
@@ -152,11 +156,11 @@ async function askByMulticast(lab: Lab, family: "IPv4" | "IPv6"): Promise<string
   const answer = await onHost(
     lab,
     ONE.host,
-    `echo ${base64} | base64 -d | timeout 5 socat -t 3 - '${to}' | base64 -w0`,
+    `echo ${base64} | base64 -d | timeout 30 socat -t 10 - '${to}' | base64 -w0`,
     ONE.namespace,
   );
   if (answer === "") return undefined;
-  const message = dnsPacket.decode(Uint8Array.from(atob(answer), (char) => char.charCodeAt(0)) as never);
+  const message = dnsPacket.decode(Buffer.from(answer, "base64"));
   const [first] = message.answers ?? [];
   return first?.type === "A" ? String(first.data) : undefined;
 }
