@@ -25,7 +25,7 @@ EOF`;
 /** As an admin does who wants a second external address on the host itself. */
 const FURTHER_ADDRESS = {
   address: "198.51.100.33",
-  add: "ip address add 198.51.100.33/24 dev veth_ens3; ip link set veth_ens3 up",
+  add: "ip address replace 198.51.100.33/24 dev veth_ens3; ip link set veth_ens3 up",
   remove: "ip address flush dev veth_ens3; ip link set veth_ens3 down",
 };
 
