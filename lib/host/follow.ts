@@ -23,10 +23,11 @@ const FIRST_CALL = 2_000;
 /** Seconds that WireGuard's sessions live (its paper, section 6.1). */
 const SESSION = 180;
 
-/** Follows until there is nothing announced any more. */
-export async function follow(context: Context): Promise<void> {
+/** Follows until there is nothing announced any more, or the unit is stopped, as at a shutdown. */
+export async function follow(context: Context, signal: AbortSignal): Promise<void> {
   const follower = new Follower(context);
   for (let start = performance.now(); await follower.look(); start = performance.now()) {
+    if (signal.aborted) return;
     // A large fleet's handshakes take a while to read: half of the time is enough.
     const rest = Math.max(follower.rest, performance.now() - start);
     await new Promise((resolve) => setTimeout(resolve, rest));
