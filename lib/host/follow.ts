@@ -8,6 +8,7 @@ import { peerAllowedIps } from "../net/wanted.ts";
 import type { Runner, Step } from "../step.ts";
 import type { Context } from "./context.ts";
 import { FOLLOWED_FILE, KEYS_FILE } from "./paths.ts";
+import { askUapi } from "./uapi.ts";
 
 /** Milliseconds between two looks: while keys are about to be replaced, and when that has been left unfinished. */
 const QUICK = 10;
@@ -139,7 +140,7 @@ class Follower {
       return false;
     }
     const known = parseKnownKeys(JSON.parse(text));
-    const handshakes = await readHandshakes(runner);
+    const handshakes = await askUapi() ?? await readHandshakes(runner);
     const slow = performance.now() - this.#slowLook > SECOND;
     const changed = [...handshakes].some(([key, at]) => this.#before.get(key) !== at);
     if (slow || text !== this.#text || changed) await this.#move(known, { handshakes, before: this.#before });
