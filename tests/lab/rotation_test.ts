@@ -4,14 +4,14 @@
  */
 import { assertEquals, assertNotEquals } from "@std/assert";
 import { parse } from "@std/yaml";
-import { executable } from "../executables.ts";
-import { writeInventory } from "../inventory.ts";
-import type { HostOptions, Lab } from "../lab.ts";
-import { expectShortGap, lossDuring } from "../loss.ts";
-import { allInnerAddresses, unreached, waitForAnswers } from "../probes.ts";
-import { expectCode, killedPush, mobula, setStage } from "../proof.ts";
-import { ask, snapshot } from "../snapshot.ts";
-import { waitFor } from "../wait.ts";
+import { executable } from "./executables.ts";
+import { writeInventory } from "./inventory.ts";
+import type { HostOptions, Lab } from "./lab.ts";
+import { expectShortGap, lossDuring } from "./loss.ts";
+import { allInnerAddresses, unreached, waitForAnswers } from "./probes.ts";
+import { expectCode, killedPush, mobula, setStage } from "./proof.ts";
+import { ask, snapshot } from "./snapshot.ts";
+import { waitFor } from "./wait.ts";
 
 const HOSTS: readonly HostOptions[] = [
   { name: "alpha", address: "198.51.100.2", suite: "trixie" },
@@ -21,7 +21,7 @@ const HOSTS: readonly HostOptions[] = [
 const NAMES = HOSTS.map(({ name }) => name);
 
 /** Seconds until a host goes back that nobody confirms. */
-const TIMEOUT = 20;
+const TIMEOUT = 10;
 
 /**
  * New keys are what is measured: a busy machine, on which a switch may wait long for a processor, shall not count as a dead path.
