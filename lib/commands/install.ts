@@ -7,6 +7,7 @@ import type { HostPublicKey } from "../config/pubkeys.ts";
 import { mergePubkeys, writePubkeysFile } from "../deploy/load.ts";
 import { LOOK_SCRIPT, parseLook } from "../deploy/look.ts";
 import { pause } from "../deploy/parallel.ts";
+import { lockedHere } from "../deploy/push_lock.ts";
 import { checksFor, probeRequest } from "../deploy/verify.ts";
 import { preflight } from "../deploy/preflight.ts";
 import { EXIT, HostError, UsageError } from "../errors.ts";
@@ -15,6 +16,7 @@ import type { HostFacts } from "../facts.ts";
 import type { Fleet, Host } from "../fleet.ts";
 import { activate } from "../host/activate.ts";
 import { confirm } from "../host/confirm.ts";
+import type { Context } from "../host/context.ts";
 import { LocalRunner } from "../host/local_runner.ts";
 import { EXECUTABLE } from "../host/paths.ts";
 import { prepare } from "../host/prepare.ts";
@@ -48,10 +50,35 @@ export async function installCommand(options: InstallOptions): Promise<number> {
   const self = findSelf(loaded.fleet, facts, options.hostId);
   const progress = progressFor({ ...options, verbose: true });
   const report = (title: string) => progress.step(self.hostname, title);
-  const context = { runner, report };
-  for (const warning of judge(loaded.fleet, self, facts, options)) progress.note(warning, self.hostname);
+  const install = async () => {
+    // What looked like an interrupted installation may have been one under way.
+    const now = facts.state?.status === "installing" ? await lookHere(runner) : facts;
+    for (const warning of judge(loaded.fleet, self, now, options)) progress.note(warning, self.hostname);
+    return await installHere({ options, hostsPath, loaded, self, facts: now }, { runner, report });
+  };
+  if (!facts.root) judge(loaded.fleet, self, facts, options);
+  const { result, pubkeys } = await lockedHere({ fleet: hostsPath, verb: "install", report }, install);
+  await progress.end();
+  writeLine(
+    options.json ? JSON.stringify(resultJson(result), null, 2) : renderResult(result, loaded.fleet, pubkeys),
+  );
+  return EXIT.ok;
+}
 
-  report("copy executable");
+/** What is known before anything is changed. */
+interface Installation {
+  readonly options: InstallOptions;
+  readonly hostsPath: string;
+  readonly loaded: Awaited<ReturnType<typeof loadFleet>>;
+  readonly self: Host;
+  readonly facts: HostFacts;
+}
+
+async function installHere(
+  { options, hostsPath, loaded, self, facts }: Installation,
+  context: Context,
+): Promise<{ result: InstallResult; pubkeys: ReadonlyMap<string, HostPublicKey> }> {
+  context.report("copy executable");
   await copyOwnExecutable();
   // The terminal may hang on the very interface that is about to move: the installation outlives it.
   Deno.addSignalListener("SIGHUP", () => {});
@@ -79,12 +106,7 @@ export async function installCommand(options: InstallOptions): Promise<number> {
   await awaitActivation(context);
   await proveGateway(self);
   await confirm({ generation }, context);
-  await progress.end();
-  const result = { self, publicKey, keyChanged, newlyInstalled, generation, steps };
-  writeLine(
-    options.json ? JSON.stringify(resultJson(result), null, 2) : renderResult(result, loaded.fleet, pubkeys),
-  );
-  return EXIT.ok;
+  return { result: { self, publicKey, keyChanged, newlyInstalled, generation, steps }, pubkeys };
 }
 
 async function lookHere(runner: LocalRunner): Promise<HostFacts> {

@@ -43,7 +43,7 @@ export function buildProgram(): Program {
   addVerify(program, () => interrupt, done);
   addRollback(program, () => interrupt, done);
   addUninstall(program, () => interrupt, done);
-  addInternal(program, done);
+  addInternal(program, () => interrupt, done);
   for (const command of program.commands) command.exitOverride();
   return {
     async run(args, signal) {
@@ -238,7 +238,7 @@ function addUninstall(program: Command, signal: () => AbortSignal, done: Done): 
 }
 
 /** What systemd and the deployer call on a host. */
-function addInternal(program: Command, done: Done): void {
+function addInternal(program: Command, signal: () => AbortSignal, done: Done): void {
   program.command("undo", { hidden: true })
     .description("take back what nobody has confirmed (run by systemd)")
     .action(async () => {
@@ -249,7 +249,7 @@ function addInternal(program: Command, done: Done): void {
     .description("follow the hosts to their new keys (run by systemd)")
     .action(async () => {
       const { followCommand } = await import("./up.ts");
-      done(await followCommand());
+      done(await followCommand(signal()));
     });
   program.command("up", { hidden: true })
     .description("bring up the network of the current generation (run by systemd)")

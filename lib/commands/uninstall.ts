@@ -4,6 +4,7 @@
  */
 import { pause } from "../deploy/parallel.ts";
 import { push, type PushResult } from "../deploy/push.ts";
+import { lockedHere } from "../deploy/push_lock.ts";
 import type { PushOptions } from "../deploy/run.ts";
 import { UNINSTALL_PHASES } from "../deploy/uninstall.ts";
 import { EXIT, HostError } from "../errors.ts";
@@ -53,26 +54,21 @@ export async function uninstallHere(options: OutputOptions & { readonly purge?: 
     return EXIT.ok;
   }
   const progress = progressFor({ ...options, verbose: true });
+  const report = (title: string) => progress.step("this host", title);
   Deno.addSignalListener("SIGHUP", () => {});
   const baseline = await readJson<Baseline>(runner, BASELINE_FILE);
-  await copyOwnExecutable();
-  const { removing, kept } = await uninstall({ purge: options.purge }, {
-    runner,
-    report: (title) => progress.step("this host", title),
-  });
-  progress.step("this host", "give the network back");
-  const deadline = Date.now() + (options.purge ? PURGE_PATIENCE : PATIENCE);
-  while (await isThere(INSTALL_DIR)) {
-    if (Date.now() > deadline) {
-      throw new HostError(
-        `Cannot finish the uninstallation: ${INSTALL_DIR} is still there after ${
-          PATIENCE / 1000
-        } s; expected nothing ` +
-          'of mobula. See "journalctl -u mobula-rollback", then uninstall again',
-      );
-    }
-    await pause(300);
-  }
+  const { removing, kept } = await lockedHere(
+    { fleet: "--local", verb: "uninstall", report },
+    async (lock) => {
+      await copyOwnExecutable();
+      // The unit goes on without us, and takes the lock away with all the rest.
+      lock.leave();
+      const started = await uninstall({ purge: options.purge }, { runner, report });
+      report("give the network back");
+      await awaitRemoval(options);
+      return started;
+    },
+  );
   await progress.end();
   const output = baseline &&
     await runStep(runner, { title: "read the network", argv: ["sh", "-s"], stdin: BASELINE_SCRIPT });
@@ -90,6 +86,21 @@ export async function uninstallHere(options: OutputOptions & { readonly purge?: 
     ].join("\n"),
   );
   return EXIT.ok;
+}
+
+async function awaitRemoval(options: { readonly purge?: boolean }): Promise<void> {
+  const deadline = Date.now() + (options.purge ? PURGE_PATIENCE : PATIENCE);
+  while (await isThere(INSTALL_DIR)) {
+    if (Date.now() > deadline) {
+      throw new HostError(
+        `Cannot finish the uninstallation: ${INSTALL_DIR} is still there after ${
+          PATIENCE / 1000
+        } s; expected nothing ` +
+          'of mobula. See "journalctl -u mobula-rollback", then uninstall again',
+      );
+    }
+    await pause(300);
+  }
 }
 
 async function isThere(path: string): Promise<boolean> {

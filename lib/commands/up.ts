@@ -14,9 +14,9 @@ export async function upCommand(): Promise<number> {
   return EXIT.ok;
 }
 
-/** Follows the hosts to their new keys until the old ones are forgotten; gives the exit code. */
-export async function followCommand(): Promise<number> {
-  await follow({ runner: new LocalRunner(), report: writeLine });
+/** Follows the hosts to their new keys until the old ones are forgotten, or until it is to stop; gives the exit code. */
+export async function followCommand(signal: AbortSignal): Promise<number> {
+  await follow({ runner: new LocalRunner(), report: writeLine }, signal);
   return EXIT.ok;
 }
 

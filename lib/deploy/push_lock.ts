@@ -1,13 +1,16 @@
 /**
- * One push at a time: a lock on every host of a push, held by a session of the push's own connection, with a heart that must beat.
- * Effects: on the hosts through their connections, `/run/mobula/push.lock`; reads what this process is called here.
+ * One push at a time: a lock on every host of a push, held by a session of the push's own connection, with a heart that must beat. What
+ * is done on a host without a deployer takes the same lock.
+ * Effects: on the hosts through their connections, or on this one, `/run/mobula/push.lock`; reads what this process is called here.
  */
 import { HostError, LockedError, TransportError } from "../errors.ts";
+import type { Output } from "../step.ts";
+import { runCommand } from "./command.ts";
 import { look } from "./look.ts";
 import { pause } from "./parallel.ts";
 import type { Phase } from "./phases.ts";
 import { type HostRun, type PushRun } from "./run.ts";
-import type { SshRunner } from "./ssh.ts";
+import type { ExecOptions } from "./ssh.ts";
 
 /** Milliseconds between two heartbeats. */
 const BEAT = 3_000;
@@ -87,9 +90,25 @@ interface Seen {
   readonly owner: Owner;
 }
 
+/** A host's shell: at the other end of a connection, which may be replaced by a newer one, or right here. */
+interface Reach {
+  readonly connected: boolean;
+  /** How many connections were made so far. */
+  readonly connections: number;
+  readonly exec: (argv: readonly string[], options: Pick<ExecOptions, "stdin" | "onLine">) => Promise<Output>;
+}
+
+/** This machine: the search path is the one of a host's programs. */
+const HERE: Reach = {
+  connected: true,
+  connections: 0,
+  exec: ([program = "", ...args], options) =>
+    runCommand(program, args, { ...options, env: { LC_ALL: "C", PATH: "/usr/sbin:/usr/bin:/sbin:/bin" } }),
+};
+
 /** The lock of one host, from the moment it is taken. */
 export class HostLock {
-  readonly #ssh: SshRunner;
+  readonly #ssh: Reach;
   readonly #push: string;
   readonly #who: string;
   readonly #phase: () => string;
@@ -100,7 +119,7 @@ export class HostLock {
   /** The heartbeat under way: what gives the lock back must not meet one that takes it anew. */
   #tending: Promise<void> | undefined;
 
-  constructor(ssh: SshRunner, { push, who, phase, onLost }: LockOptions) {
+  constructor(ssh: Reach, { push, who, phase, onLost }: LockOptions) {
     this.#ssh = ssh;
     this.#push = push;
     this.#who = who;
@@ -196,7 +215,7 @@ class Channel {
   readonly #connection: number;
   #input: ReadableStreamDefaultController<Uint8Array> | undefined;
 
-  constructor(ssh: SshRunner, argv: readonly string[], onLost: () => void) {
+  constructor(ssh: Reach, argv: readonly string[], onLost: () => void) {
     this.#connection = ssh.connections;
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     this.answer = promise;
@@ -229,7 +248,7 @@ class Channel {
   }
 
   /** Whether somebody still reads, over the present connection. */
-  isLive(ssh: SshRunner): boolean {
+  isLive(ssh: Reach): boolean {
     return this.#input !== undefined && ssh.connected && ssh.connections === this.#connection;
   }
 
@@ -349,33 +368,43 @@ async function lockHost(run: HostRun, push: PushRun): Promise<void> {
     phase: () => push.phase.name,
     onLost: () => loseLock(run, push),
   });
+  const answer = await takeInTurn(lock, {
+    isOver: () => push.options.signal?.aborted ?? false,
+    onWait: (text) => push.progress.step(run.host.hostname, text),
+  });
+  if (!answer.taken) return void (run.heldBy = describe(answer.other!.owner));
+  run.lock = lock;
+  lock.keep();
+  // What looked like an interrupted installation may have been one under way.
+  if (run.facts?.state?.status === "installing") run.facts = await look(run.host.hostname, run.ssh);
+  if (answer.other) tellTakeover(run, push, answer.other);
+}
+
+/** Waits for a lock whose owner may have died; one that is held by somebody who lives is not to be had. */
+async function takeInTurn(
+  lock: HostLock,
+  { isOver, onWait }: { readonly isOver: () => boolean; readonly onWait: (text: string) => void },
+): Promise<Answer> {
   let dead = "";
   while (true) {
     const answer = await lock.take(dead);
-    if (answer.taken) {
-      run.lock = lock;
-      lock.keep();
-      // What looked like an interrupted installation may have been one under way.
-      if (run.facts?.state?.status === "installing") run.facts = await look(run.host.hostname, run.ssh);
-      if (answer.other) tellTakeover(run, push, answer.other);
-      return;
-    }
+    if (answer.taken) return answer;
     const { owner, holder, silent, lease } = answer.other!;
     if (await hasEnded(owner)) dead = holder;
-    else if (silent < SILENCE || push.options.signal?.aborted) return void (run.heldBy = describe(owner));
+    else if (silent < SILENCE || isOver()) return answer;
     else {
-      const left = lease - silent;
-      push.progress.step(
-        run.host.hostname,
-        `wait up to ${left} s for the push of ${describe(owner)}, silent for ${silent} s`,
-      );
+      onWait(`wait up to ${lease - silent} s for the push of ${describe(owner)}, silent for ${silent} s`);
       await pause(REST);
     }
   }
 }
 
-function tellTakeover(run: HostRun, push: PushRun, { owner }: Seen): void {
-  const note = `took over the lock of a push that has died: ${describe(owner)}`;
+function takeoverNote({ owner }: Seen): string {
+  return `took over the lock of a push that has died: ${describe(owner)}`;
+}
+
+function tellTakeover(run: HostRun, push: PushRun, other: Seen): void {
+  const note = takeoverNote(other);
   run.notes.push(note);
   push.progress.note(note, run.host.hostname);
 }
@@ -406,4 +435,43 @@ function refuseIfHeld(push: PushRun): void {
 /** Gives back what was taken. */
 export async function releaseLocks(push: PushRun): Promise<void> {
   await Promise.all(push.hosts.map(({ lock }) => lock?.release()));
+}
+
+/** What is done to this host without a deployer. */
+export interface LocalWork {
+  /** For whoever is refused meanwhile: the fleet's file, or what is done. */
+  readonly fleet: string;
+  /** As in "Cannot install". */
+  readonly verb: string;
+  readonly report: (text: string) => void;
+}
+
+/** Does it under this host's lock, so that no push and no other such work comes in between. */
+export async function lockedHere<T>(
+  { fleet, verb, report }: LocalWork,
+  work: (lock: HostLock) => Promise<T>,
+): Promise<T> {
+  const lost = Promise.withResolvers<never>();
+  lost.promise.catch(() => {});
+  const lock = new HostLock(HERE, {
+    push: crypto.randomUUID(),
+    who: JSON.stringify(await self(fleet)),
+    phase: () => verb,
+    onLost: () =>
+      lost.reject(new HostError(`Cannot ${verb}: a push has taken the host over; expected one at a time`)),
+  });
+  const answer = await takeInTurn(lock, { isOver: () => false, onWait: report });
+  if (!answer.taken) {
+    throw new LockedError(
+      `Cannot ${verb}: a push is under way: ${describe(answer.other!.owner)}; expected none. ` +
+        "Nothing was touched; try again when it has ended",
+    );
+  }
+  if (answer.other) report(takeoverNote(answer.other));
+  lock.keep();
+  try {
+    return await Promise.race([work(lock), lost.promise]);
+  } finally {
+    await lock.release();
+  }
 }

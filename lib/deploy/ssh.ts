@@ -6,6 +6,7 @@ import { HostError, TransportError } from "../errors.ts";
 import type { SshTarget } from "../fleet.ts";
 import type { Output, Runner, Step, WantedFile } from "../step.ts";
 import { readFilesByScript } from "../host/read_files.ts";
+import { type CommandOptions, endProcess, runCommand } from "./command.ts";
 import { pumpLines } from "./lines.ts";
 import { shellQuote } from "./quote.ts";
 import { classifySshFailure, lostConnection } from "./ssh_errors.ts";
@@ -21,14 +22,9 @@ export interface SshOptions {
 }
 
 /** One command's surroundings. */
-export interface ExecOptions {
-  readonly stdin?: string | ReadableStream<Uint8Array>;
-  /** Called with each line of standard output as it arrives; the lines are then not kept. */
-  readonly onLine?: (line: string) => void;
+export interface ExecOptions extends CommandOptions {
   /** Through sudo? As the host's target says unless told. */
   readonly become?: boolean;
-  /** Ends the command. */
-  readonly signal?: AbortSignal;
 }
 
 /** Seconds; three unanswered questions end a connection whose path has died silently. */
@@ -144,7 +140,7 @@ export class SshRunner implements Runner {
       ...this.#destination(),
       shellQuote([...sudo, ...argv]),
     ];
-    const output = await runProcess(session, options);
+    const output = await runCommand("ssh", session, { ...options, env: { LC_ALL: "C" } });
     if (output.code === 255 || options.signal?.aborted) await this.#throwIfTransport(output, options.signal);
     if (sudo.length > 0) this.#throwIfNoSudo(output);
     return output;
@@ -283,49 +279,6 @@ function socketName(name: string, host: string): string {
   return hash.toString(36);
 }
 
-async function runProcess(args: string[], { stdin, onLine, signal }: ExecOptions): Promise<Output> {
-  const process = new Deno.Command("ssh", {
-    args,
-    env: { LC_ALL: "C" },
-    stdin: stdin === undefined ? "null" : "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  const stop = () => endProcess(process, "SIGTERM");
-  const ended = new AbortController();
-  process.status.finally(() => ended.abort());
-  signal?.addEventListener("abort", stop);
-  if (signal?.aborted) stop();
-  try {
-    const [{ code }, stdout, stderr] = await Promise.all([
-      process.status,
-      onLine ? pumpLines(process.stdout, onLine).then(() => "") : new Response(process.stdout).text(),
-      new Response(process.stderr).text(),
-      stdin === undefined ? undefined : feed(process.stdin, stdin, ended.signal),
-    ]);
-    return { code, stdout, stderr };
-  } finally {
-    signal?.removeEventListener("abort", stop);
-  }
-}
-
-/** A command that ends before it has read everything is no error here: its exit code says what happened. */
-async function feed(
-  sink: WritableStream<Uint8Array>,
-  source: string | ReadableStream<Uint8Array>,
-  ended: AbortSignal,
-): Promise<void> {
-  const stream = typeof source === "string" ? new Blob([source]).stream() : source;
-  try {
-    await stream.pipeTo(sink, { signal: ended });
-  } catch (error) {
-    if (ended.aborted) return;
-    if (!(error instanceof Deno.errors.BrokenPipe || error instanceof Deno.errors.ConnectionReset)) {
-      throw error;
-    }
-  }
-}
-
 /** Reads until the line is there (true) or the stream ends (false); what follows it is read and dropped. */
 async function firstLineIs(stream: ReadableStream<Uint8Array>, wanted: string): Promise<boolean> {
   return await new Promise((resolve) => {
@@ -333,14 +286,6 @@ async function firstLineIs(stream: ReadableStream<Uint8Array>, wanted: string): 
       resolve(false)
     );
   });
-}
-
-function endProcess(process: Deno.ChildProcess, signal: Deno.Signal): void {
-  try {
-    process.kill(signal);
-  } catch {
-    // It has ended by itself.
-  }
 }
 
 /** Waits for a promise, but not longer than this. */

@@ -6,6 +6,7 @@ import { BIN_DIR } from "../net/steps.ts";
 import { renderRollback, ROLLBACK_UNIT } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { type Context, generationDir, readConfig, readJson, readState, writeJson } from "./context.ts";
+import { lockedArmed } from "./lock.ts";
 import { ARMED_FILE, FAILURE_FILE } from "./paths.ts";
 import { runStep, runSteps } from "./run_steps.ts";
 import { readBootId } from "./status.ts";
@@ -52,23 +53,25 @@ export async function arm(
   report(`arm the way back: ${wanted.seconds} s`);
   await prepareUndo(runner);
   await runner.writeFile({ path: FAILURE_FILE, content: undefined });
-  const [bootId, now] = await Promise.all([readBootId({ runner }), uptime(runner)]);
-  await writeJson(
-    runner,
-    ARMED_FILE,
-    { schema: 1, ...wanted, bootId, deadline: now + wanted.seconds } satisfies Armed,
-  );
-  await startTimer(runner, wanted.seconds);
+  await lockedArmed(async () => {
+    const [bootId, now] = await Promise.all([readBootId({ runner }), uptime(runner)]);
+    const armed = { schema: 1, ...wanted, bootId, deadline: now + wanted.seconds } satisfies Armed;
+    await writeJson(runner, ARMED_FILE, armed);
+    await startTimer(runner, wanted.seconds);
+  });
 }
 
 /** Gives more time, if the host is armed; says whether it is. */
 export async function extend(seconds: number, { runner }: Context): Promise<boolean> {
-  const armed = await readArmed(runner);
-  if (!armed || armed.uninstall) return false;
-  const deadline = await uptime(runner) + seconds;
-  await writeJson(runner, ARMED_FILE, { ...armed, seconds, deadline } satisfies Armed);
-  await startTimer(runner, seconds);
-  return true;
+  if (!await readArmed(runner)) return false;
+  return await lockedArmed(async () => {
+    const armed = await readArmed(runner);
+    if (!armed || armed.uninstall) return false;
+    const deadline = await uptime(runner) + seconds;
+    await writeJson(runner, ARMED_FILE, { ...armed, seconds, deadline } satisfies Armed);
+    await startTimer(runner, seconds);
+    return true;
+  });
 }
 
 /** Has what is armed taken back at once, because it has failed; gives where to, or undefined on a host that is not armed. */
@@ -89,9 +92,11 @@ export function whereTo({ previous }: Pick<Armed, "previous">): string {
 
 /** Takes the undo back: what was armed has been confirmed, or has been carried out. */
 export async function disarm({ runner }: Context): Promise<void> {
-  await runner.writeFile({ path: ARMED_FILE, content: undefined });
-  await runner.writeFile({ path: FAILURE_FILE, content: undefined });
-  await runStep(runner, { title: "stop the timer of the way back", argv: [`${BIN_DIR}/arm-rollback`] });
+  await lockedArmed(async () => {
+    await runner.writeFile({ path: ARMED_FILE, content: undefined });
+    await runner.writeFile({ path: FAILURE_FILE, content: undefined });
+    await runStep(runner, { title: "stop the timer of the way back", argv: [`${BIN_DIR}/arm-rollback`] });
+  });
 }
 
 /** Seconds since boot, which no setting of the clock changes. */

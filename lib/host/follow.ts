@@ -8,6 +8,7 @@ import { peerAllowedIps } from "../net/wanted.ts";
 import type { Runner, Step } from "../step.ts";
 import type { Context } from "./context.ts";
 import { FOLLOWED_FILE, KEYS_FILE } from "./paths.ts";
+import { askUapi } from "./uapi.ts";
 
 /** Milliseconds between two looks: while keys are about to be replaced, and when that has been left unfinished. */
 const QUICK = 10;
@@ -23,10 +24,11 @@ const FIRST_CALL = 2_000;
 /** Seconds that WireGuard's sessions live (its paper, section 6.1). */
 const SESSION = 180;
 
-/** Follows until there is nothing announced any more. */
-export async function follow(context: Context): Promise<void> {
+/** Follows until there is nothing announced any more, or the unit is stopped, as at a shutdown. */
+export async function follow(context: Context, signal: AbortSignal): Promise<void> {
   const follower = new Follower(context);
   for (let start = performance.now(); await follower.look(); start = performance.now()) {
+    if (signal.aborted) return;
     // A large fleet's handshakes take a while to read: half of the time is enough.
     const rest = Math.max(follower.rest, performance.now() - start);
     await new Promise((resolve) => setTimeout(resolve, rest));
@@ -138,7 +140,7 @@ class Follower {
       return false;
     }
     const known = parseKnownKeys(JSON.parse(text));
-    const handshakes = await readHandshakes(runner);
+    const handshakes = await askUapi() ?? await readHandshakes(runner);
     const slow = performance.now() - this.#slowLook > SECOND;
     const changed = [...handshakes].some(([key, at]) => this.#before.get(key) !== at);
     if (slow || text !== this.#text || changed) await this.#move(known, { handshakes, before: this.#before });

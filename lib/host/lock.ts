@@ -2,7 +2,7 @@
  * One at a time: a boot, a push, a restarted daemon and the way back may come together. Locks a file in /run; may end the process
  * that holds it.
  */
-import { LOCK_FILE } from "./paths.ts";
+import { ARMED_LOCK_FILE, LOCK_FILE } from "./paths.ts";
 
 /** Runs the action while nobody else changes the host. */
 export async function locked<T>(action: () => Promise<T>): Promise<T> {
@@ -14,9 +14,23 @@ export async function lockedByForce<T>(patience: number, action: () => Promise<T
   return await withLock(patience, action);
 }
 
+/**
+ * Runs the action while nobody else changes what is armed. A lock of its own: more time is asked for while the other one is held, and
+ * must not be given to a host that is being confirmed at that moment.
+ */
+export async function lockedArmed<T>(action: () => Promise<T>): Promise<T> {
+  using file = await openLock(ARMED_LOCK_FILE);
+  await file.lock(true);
+  return await action();
+}
+
+async function openLock(path: string): Promise<Deno.FsFile> {
+  await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+  return await Deno.open(path, { create: true, read: true, write: true, mode: 0o600 });
+}
+
 async function withLock<T>(patience: number | undefined, action: () => Promise<T>): Promise<T> {
-  await Deno.mkdir(LOCK_FILE.slice(0, LOCK_FILE.lastIndexOf("/")), { recursive: true });
-  const file = await Deno.open(LOCK_FILE, { create: true, read: true, write: true, mode: 0o600 });
+  const file = await openLock(LOCK_FILE);
   const timer = patience === undefined ? undefined : setTimeout(endHolder, patience);
   try {
     await file.lock(true);

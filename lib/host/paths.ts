@@ -23,5 +23,7 @@ export const FOLLOWED_FILE = "/run/mobula/followed";
 /** Why what is armed has failed already: it is taken back at once. In /run, which no full disk keeps from being written. */
 export const FAILURE_FILE = "/run/mobula/failure";
 export const LOCK_FILE = "/run/mobula/lock";
+/** Held for the moment in which what is armed is changed. */
+export const ARMED_LOCK_FILE = "/run/mobula/armed.lock";
 /** Services that have to reload a changed file, and may not have done so yet. */
 export const PENDING_DIR = "/run/mobula/pending";

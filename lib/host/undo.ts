@@ -14,7 +14,7 @@ import { type Armed, disarm, readArmed, uptime, whereTo } from "./armed.ts";
 import { BASELINE_SCRIPT, parseBaseline } from "./baseline.ts";
 import { type Context, generationDir, readInput, readJson, readState, writeJson } from "./context.ts";
 import { FORGET_NIC, LAST_SCRIPT, leavePaths, leavePlan, OUR_UNITS } from "./leave.ts";
-import { lockedByForce } from "./lock.ts";
+import { lockedArmed, lockedByForce } from "./lock.ts";
 import {
   ACTIVATION_FILE,
   ARMED_FILE,
@@ -135,7 +135,7 @@ async function giveBack(baseline: Baseline, armed: Armed, context: Context): Pro
 /** From here on the addresses are ours to restore, also if this run is killed. */
 async function markTaken(armed: Armed, runner: Runner): Promise<void> {
   const bootId = await readBootId({ runner });
-  await writeJson(runner, ARMED_FILE, { ...armed, bootId, deadline: 0 } satisfies Armed);
+  await lockedArmed(() => writeJson(runner, ARMED_FILE, { ...armed, bootId, deadline: 0 } satisfies Armed));
 }
 
 async function lookAround(runner: Runner): Promise<Seen> {

@@ -19,7 +19,7 @@ import {
   LOCAL_INSTALL,
   onVictim,
   push,
-  PUSH_OPTIONS,
+  pushOptions,
 } from "./stage.ts";
 import { GO_FILE, lastingName, LOG_FILE, type Order, ORDER_FILE, readLog, TAKEN_FILE } from "./strike.ts";
 
@@ -153,13 +153,13 @@ function dies({ effect }: Point & { at: "host" }): boolean {
 }
 
 function startRun(stage: ChaosStage, scenario: Scenario): Running {
-  const running = scenario.run === "local" ? startLocal(stage) : startPush(stage);
+  const running = scenario.run === "local" ? startLocal(stage) : startPush(stage, scenario);
   if (scenario.abandonedAt !== undefined) abandon(running, scenario.abandonedAt);
   return running;
 }
 
-function startPush({ lab, program }: ChaosStage): Running {
-  const argv = [program, "push", ...PUSH_OPTIONS, "--ssh-config", lab.sshConfig];
+function startPush({ lab, program }: ChaosStage, scenario: Scenario): Running {
+  const argv = [program, "push", ...pushOptions(scenario), "--ssh-config", lab.sshConfig];
   return spawn(lab.deployer.enter(argv), lab.directory);
 }
 

@@ -24,16 +24,15 @@ export interface Scenario {
 
 const WITHOUT_DEPLOYER = FAULTS.filter((fault) => fault !== "deployer");
 
-/** All of them. */
+/** All of them; in this order each but one begins where the one before has led. */
 export const SCENARIOS: readonly Scenario[] = [
-  { name: "update", title: "a push with changed settings", from: "installed", run: "push", faults: FAULTS },
   {
-    name: "rotation",
-    title: "a push with new keys",
-    from: "installed",
+    name: "back to bare",
+    title: "the way back to the network of before",
+    from: "bare",
     run: "push",
-    faults: FAULTS,
-    rotatesKeys: true,
+    faults: WITHOUT_DEPLOYER,
+    abandonedAt: `${VICTIM}: verify all pairs`,
   },
   { name: "install", title: "a push to a new host", from: "bare", run: "push", faults: FAULTS },
   {
@@ -43,18 +42,19 @@ export const SCENARIOS: readonly Scenario[] = [
     run: "local",
     faults: WITHOUT_DEPLOYER,
   },
+  { name: "update", title: "a push with changed settings", from: "installed", run: "push", faults: FAULTS },
+  {
+    name: "rotation",
+    title: "a push with new keys",
+    from: "installed",
+    run: "push",
+    faults: FAULTS,
+    rotatesKeys: true,
+  },
   {
     name: "back",
     title: "the way back to the generation before",
     from: "installed",
-    run: "push",
-    faults: WITHOUT_DEPLOYER,
-    abandonedAt: `${VICTIM}: verify all pairs`,
-  },
-  {
-    name: "back to bare",
-    title: "the way back to the network of before",
-    from: "bare",
     run: "push",
     faults: WITHOUT_DEPLOYER,
     abandonedAt: `${VICTIM}: verify all pairs`,

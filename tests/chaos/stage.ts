@@ -86,12 +86,15 @@ export async function writeChaosInventory(
   });
 }
 
-/** Arguments of every push. */
-export const PUSH_OPTIONS = ["--verbose", "--confirm-timeout", String(CONFIRM_TIMEOUT)];
+/** Arguments of a push; where it is to be abandoned nobody waits longer than need be. */
+export function pushOptions({ abandonedAt }: Pick<Scenario, "abandonedAt"> = {}): string[] {
+  const seconds = abandonedAt === undefined ? CONFIRM_TIMEOUT : CONFIRM_TIMEOUT / 2;
+  return ["--verbose", "--confirm-timeout", String(seconds)];
+}
 
 /** A push that nobody disturbs. */
 export async function push({ lab, program }: ChaosStage, ...args: readonly string[]): Promise<CommandResult> {
-  return await mobula(lab, { executable: program }, "push", "--no-reboot", ...PUSH_OPTIONS, ...args);
+  return await mobula(lab, { executable: program }, "push", "--no-reboot", ...pushOptions(), ...args);
 }
 
 /** Brings the victim to where the scenario begins; the others are installed. */

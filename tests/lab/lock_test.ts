@@ -3,6 +3,7 @@
  * stand in the way. Needs root and the lab's packages.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { LOCK_FILE } from "../../lib/host/paths.ts";
 import { executable } from "./executables.ts";
 import { writeInventory } from "./inventory.ts";
 import type { HostOptions, Lab } from "./lab.ts";
@@ -19,9 +20,21 @@ const { proof } = setStage<{ readonly executable: string }>({
   hosts: HOSTS,
   prepare: async (lab) => {
     await writeInventory(lab);
+    await bringFleet(lab, "alpha");
     return { executable: await executable("compiled") };
   },
 });
+
+/** The fleet's files as `install --local` wants them. */
+async function bringFleet(lab: Lab, host: string): Promise<void> {
+  const put = ["sh", "-euc", 'mkdir -p "${1%/*}"; cat >"$1"', "sh"];
+  for (const file of ["hosts.yml", "extra_hosts.yml", "extra_wires.yml", "wireguard_pubkeys.yml"]) {
+    const stdin = await Deno.readTextFile(`${lab.directory}/${file}`).catch(() => undefined);
+    // The public keys are there after the first push.
+    if (stdin === undefined) continue;
+    expectCode(await lab.exec(host, [...put, `/root/fleet/${file}`], { stdin }), 0, file);
+  }
+}
 
 /** A push that goes on by itself. */
 interface Running {
@@ -60,10 +73,42 @@ proof(
       second.stderr,
       new RegExp(`another push is under way: ${owner}; found on alpha.*Nothing was touched`),
     );
+    const owned = new RegExp(`Cannot (un)?install: a push is under way: ${owner}; expected none`);
+    for (const argv of [["install", "--local", "/root/fleet"], ["uninstall", "--local"]]) {
+      const refused = await lab.exec("alpha", ["/opt/mobula/bin/mobula", ...argv]);
+      expectCode(refused, 5, argv.join(" "));
+      assertMatch(refused.stderr, owned);
+    }
     assertEquals((await first.process.status).code, 0, first.said());
     await expectNoLock(lab);
   },
 );
+
+proof("install --local under way: a push is refused and told so", async (lab, { executable }) => {
+  await bringFleet(lab, "alpha");
+  const argv = ["/opt/mobula/bin/mobula", "install", "--local", "/root/fleet"];
+  // It comes to its end only when it may: whoever changes the host waits for this.
+  const held = lab.exec("alpha", [
+    "flock",
+    LOCK_FILE,
+    "sh",
+    "-c",
+    "until [ -e /run/go-on ]; do sleep 0.1; done",
+  ]);
+  const installing = lab.exec("alpha", argv);
+  const locked = async () => (await lab.exec("alpha", ["test", "-s", "/run/mobula/push.lock"])).code === 0;
+  await waitFor("the installation to lock", locked, { intervalMs: 10 });
+  const refused = await mobula(lab, { executable }, "push", "--no-reboot");
+  await lab.exec("alpha", ["touch", "/run/go-on"]);
+  await held;
+  expectCode(refused, 5, "the push");
+  assertMatch(
+    refused.stderr,
+    /another push is under way: root@alpha \(process \d+, \/root\/fleet\/hosts\.yml\), since 20/,
+  );
+  expectCode(await installing, 0, "install --local");
+  await expectNoLock(lab);
+});
 
 proof("plan and verify are not refused, and the push after it finds no lock", async (lab, { executable }) => {
   await writeInventory(lab, { extraHosts: { "10.31.200.1": "printer.example" } });

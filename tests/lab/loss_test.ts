@@ -1,12 +1,14 @@
 /**
- * What updates cost: nothing between hosts that they do not concern, and new keys for the whole fleet next to nothing. Needs root and
- * the lab's packages.
+ * What updates cost: nothing between hosts that they do not concern, and new keys for the whole fleet next to nothing; also where the
+ * executables of the hosts differ. Needs root and the lab's packages.
  */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { executable } from "./executables.ts";
 import { writeInventory } from "./inventory.ts";
 import { expectNoLoss, expectShortGap, renderLosses } from "./loss.ts";
 import { expectCode, mobula, setStage } from "./proof.ts";
 import { type Before, expectSettled, lossOfPush, NAMES, prepare, publicKeys } from "./loss_stage.ts";
+import { ask } from "./snapshot.ts";
 import { LOSS_HOSTS as HOSTS, UPDATES, withClientKey } from "./updates.ts";
 
 const { proof } = setStage<Before>({ name: "loss", hosts: HOSTS, prepare });
@@ -35,5 +37,23 @@ proof(
     const { hosts } = JSON.parse(again.stdout) as { hosts: { steps: string[]; changed_files: string[] }[] };
     for (const { steps, changed_files } of hosts) assertEquals([steps, changed_files], [[], []]);
     assert(hosts.length === NAMES.length);
+  },
+);
+
+proof(
+  "two versions in one network: nothing is lost between them, and then all get new keys as gently",
+  async (lab, { program }) => {
+    const next = await executable("compiled", "0.2.0-next");
+    expectNoLoss(await lossOfPush(lab, next, NAMES, "--limit", "alpha"));
+    const versions = await Promise.all(
+      NAMES.map((name) => ask(lab, name, ["/opt/mobula/bin/mobula", "--version"])),
+    );
+    assertEquals(versions.map((text) => text.includes("0.2.0-next")), [true, false, false]);
+    await writeInventory(lab, { extraHosts: { "10.31.200.2": "scanner.example" } });
+    expectNoLoss(await lossOfPush(lab, next, NAMES, "--limit", "alpha"));
+    expectNoLoss(await lossOfPush(lab, program, NAMES, "--limit", "beta,gamma"));
+    await writeInventory(lab, { vars: { mobula_keys: "rotate" } });
+    expectShortGap(await lossOfPush(lab, next, NAMES));
+    await expectSettled(lab);
   },
 );

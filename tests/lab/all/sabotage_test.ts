@@ -64,26 +64,41 @@ async function generation(lab: Lab, host: string): Promise<number> {
   return Number((await ask(lab, host, ["readlink", "/opt/mobula/current"])).trim().split("/").at(-1));
 }
 
-/** Puts a program of the host's out of order: it fails where its arguments hold the word. */
-async function breakProgram(lab: Lab, host: string, program: string, word: string): Promise<void> {
+/** While the work goes on, a program of the host's is out of order: it fails where its arguments hold the word. */
+async function withBrokenProgram<T>(
+  lab: Lab,
+  { host, program, word }: { readonly host: string; readonly program: string; readonly word: string },
+  work: () => Promise<T>,
+): Promise<T> {
   const script = `#!/bin/sh\ncase " $* " in *" ${word} "*) echo sabotaged >&2; exit 1 ;; esac\n` +
     `PATH=/usr/sbin:/usr/bin:/sbin:/bin exec ${program} "$@"\n`;
   const argv = ["sh", "-euc", 'cat >"$1"; chmod 755 "$1"', "sh", `/usr/local/sbin/${program}`];
   expectCode(await lab.exec(host, argv, { stdin: script }), 0, "the sabotage");
-}
-
-async function mendProgram(lab: Lab, host: string, program: string): Promise<void> {
-  await ask(lab, host, ["rm", `/usr/local/sbin/${program}`]);
+  try {
+    return await work();
+  } finally {
+    await ask(lab, host, ["rm", `/usr/local/sbin/${program}`]);
+  }
 }
 
 const DROP_IN = "/etc/systemd/system/mobula.service.d";
 
-/** Runs a shell command on the host whenever the network has just been brought up. */
-async function spoilAfterUp(lab: Lab, host: string, command: string): Promise<void> {
+/** While the work goes on, a shell command runs on the host whenever the network has just been brought up. */
+async function withSpoiledUp(
+  lab: Lab,
+  { host, command }: { readonly host: string; readonly command: string },
+  work: () => Promise<void>,
+): Promise<void> {
   const script = 'mkdir -p "$1"; cat >"$1/spoil"; chmod 755 "$1/spoil"; ' +
     'printf "[Service]\\nExecStartPost=/bin/sh %s/spoil\\n" "$1" >"$1/sabotage.conf"';
   const done = await lab.exec(host, ["sh", "-euc", script, "sh", DROP_IN], { stdin: `${command}\n` });
   expectCode(done, 0, "the sabotage");
+  try {
+    await work();
+  } finally {
+    // The host goes back with the drop-in still there: nothing of it starts our unit.
+    await ask(lab, host, ["rm", "-r", DROP_IN]);
+  }
 }
 
 /** A disk that was cloned from another machine, say. */
@@ -104,11 +119,11 @@ const BASELINE_OF_ANOTHER = {
 proof(
   "an activation that fails, and a card that does not exist: both are back at once, the third is done",
   async (lab, before) => {
-    await breakProgram(lab, "beta", "ethtool", "tx");
     const write = ["sh", "-euc", 'mkdir -p "${1%/*}"; cat >"$1"', "sh", "/opt/mobula/baseline.json"];
     const written = await lab.exec("gamma", write, { stdin: JSON.stringify(BASELINE_OF_ANOTHER) });
     expectCode(written, 0, "the baseline");
-    const pushed = await push(lab, before, NEVER);
+    const broken = { host: "beta", program: "ethtool", word: "tx" };
+    const pushed = await withBrokenProgram(lab, broken, () => push(lab, before, NEVER));
     expectCode(pushed, 1, "the sabotaged push");
     assertMatch(pushed.stdout, /^ {2}. alpha \(id 2\): installed/m);
     assertMatch(
@@ -121,7 +136,6 @@ proof(
     );
     await expectBaseline(lab, before, "beta");
     await expectBaseline(lab, before, "gamma");
-    await mendProgram(lab, "beta", "ethtool");
     expectCode(await push(lab, before, NEVER), 0, "the push after it");
     await expectOneNetwork(lab);
   },
@@ -131,18 +145,20 @@ proof("an update that fails on one host: that one is back at once, as it was", a
   const [confirmed, old] = [await generation(lab, "beta"), await snapshot(lab, "beta")];
   const others = await generation(lab, "alpha");
   await writeInventory(lab, { extraWires: { "10.30.200.1": old.publicKey.replace(/^..../, "abcd") } });
-  await breakProgram(lab, "beta", "wg", "addconf");
-  const pushed = await push(lab, before, NEVER);
+  const broken = { host: "beta", program: "wg", word: "addconf" };
+  const pushed = await withBrokenProgram(lab, broken, async () => {
+    const pushed = await push(lab, before, NEVER);
+    await expectReturned(lab, "beta", confirmed);
+    return pushed;
+  });
   expectCode(pushed, 1, "the push that fails on beta");
   const told = new RegExp(
     `✗ beta \\(id 3\\) failed in activate:\\n[^]*sabotaged[^]*goes back to generation ${confirmed} at once`,
   );
   assertMatch(pushed.stdout, told);
-  await expectReturned(lab, "beta", confirmed);
   assertEquals(await generation(lab, "alpha"), others + 1);
   assertEquals((await snapshot(lab, "beta")).peers.size, old.peers.size);
   await expectOneNetwork(lab);
-  await mendProgram(lab, "beta", "wg");
   expectCode(await push(lab, before, NEVER), 0, "the push after it");
   await expectOneNetwork(lab);
 });
@@ -173,16 +189,16 @@ for (const { what, command } of SPOILS) {
     async (lab, before) => {
       await uninstall(lab, before, "beta");
       await expectBaseline(lab, before, "beta");
-      await spoilAfterUp(lab, "beta", command);
-      const pushed = await push(lab, before, SOON);
-      expectCode(pushed, 1, `the push with ${what}`);
-      assertMatch(
-        pushed.stdout,
-        /✗ beta \(id 3\) failed in (activate|confirm):\n[^]*went back to the network of before/,
-      );
-      assertMatch(pushed.stdout, /^ {2}. alpha \(id 2\): (updated|nothing to change)/m);
-      await expectBaseline(lab, before, "beta");
-      await ask(lab, "beta", ["rm", "-r", DROP_IN]);
+      await withSpoiledUp(lab, { host: "beta", command }, async () => {
+        const pushed = await push(lab, before, SOON);
+        expectCode(pushed, 1, `the push with ${what}`);
+        assertMatch(
+          pushed.stdout,
+          /✗ beta \(id 3\) failed in (activate|confirm):\n[^]*went back to the network of before/,
+        );
+        assertMatch(pushed.stdout, /^ {2}. alpha \(id 2\): (updated|nothing to change)/m);
+        await expectBaseline(lab, before, "beta");
+      });
       expectCode(await push(lab, before, SOON), 0, "the push after the repair");
       await expectOneNetwork(lab);
     },

@@ -1,0 +1,71 @@
+/**
+ * A command that is fed and heard while it runs. Starts processes.
+ */
+import type { Output } from "../step.ts";
+import { pumpLines } from "./lines.ts";
+
+/** What a command is given, and who hears it. */
+export interface CommandOptions {
+  readonly stdin?: string | ReadableStream<Uint8Array>;
+  /** Called with each line of standard output as it arrives; the lines are then not kept. */
+  readonly onLine?: (line: string) => void;
+  /** Ends the command. */
+  readonly signal?: AbortSignal;
+}
+
+/** Runs a command of this machine and returns its outcome, whatever it is. */
+export async function runCommand(
+  program: string,
+  args: readonly string[],
+  { stdin, onLine, signal, env }: CommandOptions & { readonly env: Readonly<Record<string, string>> },
+): Promise<Output> {
+  const process = new Deno.Command(program, {
+    args: [...args],
+    env: { ...env },
+    stdin: stdin === undefined ? "null" : "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const stop = () => endProcess(process, "SIGTERM");
+  const ended = new AbortController();
+  process.status.finally(() => ended.abort());
+  signal?.addEventListener("abort", stop);
+  if (signal?.aborted) stop();
+  try {
+    const [{ code }, stdout, stderr] = await Promise.all([
+      process.status,
+      onLine ? pumpLines(process.stdout, onLine).then(() => "") : new Response(process.stdout).text(),
+      new Response(process.stderr).text(),
+      stdin === undefined ? undefined : feed(process.stdin, stdin, ended.signal),
+    ]);
+    return { code, stdout, stderr };
+  } finally {
+    signal?.removeEventListener("abort", stop);
+  }
+}
+
+/** A command that ends before it has read everything is no error here: its exit code says what happened. */
+async function feed(
+  sink: WritableStream<Uint8Array>,
+  source: string | ReadableStream<Uint8Array>,
+  ended: AbortSignal,
+): Promise<void> {
+  const stream = typeof source === "string" ? new Blob([source]).stream() : source;
+  try {
+    await stream.pipeTo(sink, { signal: ended });
+  } catch (error) {
+    if (ended.aborted) return;
+    if (!(error instanceof Deno.errors.BrokenPipe || error instanceof Deno.errors.ConnectionReset)) {
+      throw error;
+    }
+  }
+}
+
+/** Ends a process that may have ended by itself. */
+export function endProcess(process: Deno.ChildProcess, signal: Deno.Signal): void {
+  try {
+    process.kill(signal);
+  } catch {
+    // It has ended by itself.
+  }
+}
