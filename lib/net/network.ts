@@ -41,6 +41,15 @@ export function treePort(peer: number): string {
   return `mo-t-${peer}`;
 }
 
+/** How many third hosts are thought of before the tree. */
+const RELAYS = 3;
+
+/** Who may help towards a peer, in order: those that come next after it, so that not everybody asks the same ones. Peers by ascending id. */
+export function relaysOf(peer: number, peers: readonly number[]): number[] {
+  const at = peers.indexOf(peer);
+  return [...peers.slice(at + 1), ...peers.slice(0, at)].slice(0, RELAYS);
+}
+
 /** Whether `host` has a place in the mesh of host `self`: its key is known. */
 export function isMeshPeer(
   host: { readonly id: number; readonly publicKey?: string },

@@ -8,7 +8,7 @@
 import { hostAddresses, hostMac } from "../address.ts";
 import type { Capabilities } from "../facts.ts";
 import type { HostConfig } from "../fleet.ts";
-import { directPort, isMeshPeer, LINK, treePort } from "../net/network.ts";
+import { directPort, isMeshPeer, LINK, relaysOf, treePort } from "../net/network.ts";
 import { HEADER } from "./header.ts";
 
 /**
@@ -26,8 +26,6 @@ const UNKNOWN_ORIGIN = 0x10000;
 const FLOOD_METER = 1;
 /** Above the hosts' own ids: groups of paths that are held back, and of those that are served for others. */
 const GROUP = { held: 0x8000, relay: 0x10000 } as const;
-/** How many third hosts are thought of before the tree. */
-const RELAYS = 3;
 /** Added to the id of the host that a third one is to take a frame to; from there on the frame bears its origin again. */
 const RELAYED = 0x8000;
 /** Bridges do not forward these (IEEE 802.1Q, table 8-1); a VM's BPDUs have no business in our tree. */
@@ -94,12 +92,6 @@ function groupLines(peer: number, peers: readonly number[]): string[] {
       bucket(ALWAYS_LIVE, [`resubmit(,${TABLE.tree})`]),
     ]),
   ];
-}
-
-/** Who may help towards a peer: those that come next after it, so that not everybody asks the same ones. */
-function relaysOf(peer: number, peers: readonly number[]): number[] {
-  const at = peers.indexOf(peer);
-  return [...peers.slice(at + 1), ...peers.slice(0, at)].slice(0, RELAYS);
 }
 
 function tunnelTo(host: number): string {
