@@ -2,6 +2,7 @@
  * What is broken, deduced from what fails: one cause for a whole pattern of failures, and every failure that none explains as it
  * is. Pure.
  */
+import { hostAddresses } from "../address.ts";
 import type { WireguardPeerState } from "../net/live_state.ts";
 import type { CheckResult, HostVerification, Verification } from "./checks.ts";
 import { isPing } from "./checks.ts";
@@ -516,9 +517,14 @@ function onlyNames({ found = "" }: Failure): boolean {
 
 function world(one: Case): void {
   for (const { asker, found } of one.failures(({ kind }) => kind === "world")) {
+    const name = asker.hostname;
+    const over = asker.evidence?.egress;
+    const other = one.hosts.find(({ id }) => hostAddresses(id).gateway === over)?.hostname ?? over;
     one.blame(
-      [asker.hostname],
-      `${asker.hostname} has no way to the world: ${found}`,
+      [name],
+      over === undefined
+        ? `${name} has no way to the world: ${found}`
+        : `${name}: ${found}; default traffic leaves by ${other} meanwhile`,
       (failure) => failure.asker === asker && failure.kind === "world",
     );
   }

@@ -2,7 +2,7 @@
  * What only the host itself can tell of its network's health: WireGuard's peers, the tree, watched paths, the way out. One read-only
  * script and the parser of what it says. Pure.
  */
-import { directPort, LINK, relaysOf } from "./network.ts";
+import { directPort, EGRESS, LINK, relaysOf } from "./network.ts";
 import { OFCTL, SWITCH_CONTROL } from "./seen.ts";
 
 /** What `wg` says of the gateway's device. */
@@ -53,6 +53,8 @@ export interface LiveState {
   readonly wireguard?: WireguardState;
   readonly tree?: TreeState;
   readonly paths: readonly PathState[];
+  /** Gateway of another host by which default traffic leaves meanwhile. */
+  readonly egress?: string;
   /** What is wrong on the way out; empty where nothing is, or nobody asked. */
   readonly wayOut: readonly string[];
 }
@@ -76,6 +78,7 @@ ${wayOut ? WAY_OUT : ""}exit 0
 
 /** A router may keep silent when it is pinged, but must say which MAC it has. */
 const WAY_OUT = `echo "@@routes"; ip -4 route show default
+echo "@@egress"; ip -4 route show table ${EGRESS.table} 2>/dev/null
 hop=$(ip -4 route show default | sed -n 's/^default via \\([0-9.]*\\) .*/\\1/p' | head -n 1)
 if [ -n "$hop" ]; then
   ping -n -q -c 1 -W 1 "$hop" >/dev/null 2>&1
@@ -93,11 +96,13 @@ export function parseLiveState(output: string, { wayOut }: { readonly wayOut: bo
   );
   const wireguard = parseWireguardState(sections);
   const tree = parseTree(sections.get("tree") ?? "");
+  const egress = /^default via (\S+)/m.exec(sections.get("egress") ?? "")?.[1];
   return {
     ...(wireguard ? { wireguard } : {}),
     ...(tree ? { tree } : {}),
     paths: parsePaths(sections.get("paths") ?? "", sections.get("held")),
-    wayOut: wayOut ? parseWayOut(sections) : [],
+    ...(egress ? { egress } : {}),
+    wayOut: wayOut ? [...egress ? ["its own way out is lost"] : [], ...parseWayOut(sections)] : [],
   };
 }
 

@@ -58,6 +58,9 @@ export function isMeshPeer(
   return host.id !== self && host.publicKey !== undefined;
 }
 
+/** Marks packets that leave by another host's gateway while their own has no way out; its routing table is in run-egress's hands. */
+export const EGRESS = { mark: "0x6d6f", table: 109 } as const;
+
 /** A link's place: two namespaces may have links of one name. */
 export interface LinkRef {
   readonly scope: Scope;

@@ -10,7 +10,8 @@ import { FLOW_TABLES, LIST_FLOWS, OFCTL, RUN_DIR, SWITCH_CONTROL, SWITCH_DB } fr
 import { BIN_DIR, DETOUR_PROTOCOL } from "../net/steps.ts";
 import { switchNamespace } from "../net/wanted.ts";
 import type { WantedFile } from "../step.ts";
-import { ETC_DIR } from "./dnsmasq.ts";
+import { ETC_DIR, UPSTREAM_FILE } from "./dnsmasq.ts";
+import { EGRESS_FILE, RUN_EGRESS } from "./egress.ts";
 import { HEADER } from "./header.ts";
 
 const UNIT_DIR = "/etc/systemd/system";
@@ -51,11 +52,13 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     daemonUnit("ovsdb", "Open vSwitch database", { heals: false }),
     daemonUnit("vswitchd", "Open vSwitch", { heals: true, stop: "ease-paths" }),
     daemonUnit("paths", "watch over the direct paths", { heals: false }),
+    daemonUnit("egress", "watch over the way out", { heals: false, ends: true }),
     daemonUnit("dnsmasq", "name server of the gateway", { heals: false }),
     ...(userspace ? [daemonUnit("wireguard", "WireGuard in userspace", { heals: true })] : []),
     program("run-ovsdb", RUN_OVSDB),
     program("run-vswitchd", runVswitchd(capabilities)),
     program("run-paths", RUN_PATHS),
+    program("run-egress", RUN_EGRESS),
     program("run-dnsmasq", RUN_DNSMASQ),
     ...(userspace ? [program("run-wireguard", RUN_WIREGUARD)] : []),
     program("start-units", START_UNITS),
@@ -179,9 +182,11 @@ interface DaemonOptions {
   readonly heals: boolean;
   /** The program that runs before the daemon is stopped. */
   readonly stop?: string;
+  /** It ends by itself when it is not wanted any more. */
+  readonly ends?: boolean;
 }
 
-function daemonUnit(name: string, description: string, { heals, stop }: DaemonOptions): WantedFile {
+function daemonUnit(name: string, description: string, { heals, stop, ends }: DaemonOptions): WantedFile {
   const before = stop === undefined ? "" : `ExecStop=-${BIN_DIR}/${stop}\n`;
   // A restarted daemon has forgotten what it was told.
   const heal = heals ? `ExecStartPost=${BIN_DIR}/wait-daemon mobula-${name}.service\n` : "";
@@ -196,7 +201,7 @@ StartLimitInterval=0
 
 [Service]
 ExecStart=${BIN_DIR}/run-${name}
-${heal}${before}Restart=always
+${heal}${before}Restart=${ends ? "on-failure" : "always"}
 RestartSec=0.2
 OOMScoreAdjust=-900
 LimitNOFILE=65535
@@ -241,8 +246,10 @@ exec ip netns exec ${switchNamespace(capabilities)} \\
 `;
 }
 
-const RUN_DNSMASQ =
-  `exec ip netns exec mobula dnsmasq --keep-in-foreground --conf-file=${ETC_DIR}/dnsmasq.conf
+const RUN_DNSMASQ = `[ ! -e ${EGRESS_FILE} ] || . ${EGRESS_FILE}
+# Until run-egress knows better.
+[ -s ${UPSTREAM_FILE} ] || for address in \${resolvers:-}; do echo "nameserver $address"; done >${UPSTREAM_FILE}
+exec ip netns exec mobula dnsmasq --keep-in-foreground --conf-file=${ETC_DIR}/dnsmasq.conf
 `;
 
 const RUN_FOLLOW = `exec ip netns exec mobula ${BIN_DIR}/mobula follow

@@ -258,6 +258,14 @@ const CASES: readonly Case[] = [
     causes: [/^alpha has no way to the world: the gateway has no default route$/],
   },
   {
+    what: "no way to the world but another host's",
+    answer: fails((from, { kind }) => from === "alpha" && kind === "world", "its own way out is lost"),
+    evidence: (name, evidence) => name === "alpha" ? { ...evidence, egress: "10.31.0.3" } : evidence,
+    causes: [
+      /^alpha: its own way out is lost; default traffic leaves by gamma meanwhile$/,
+    ],
+  },
+  {
     what: "a clock is wrong",
     evidence: (name, evidence) =>
       name === "beta" ? { ...evidence, clock: { low: 89_900, high: 90_100 } } : evidence,

@@ -155,3 +155,10 @@ Deno.test("parsePaths: what is not used is carried by the first third host that 
   ]);
   assertEquals(parsePaths(bfd(2, false)), [{ name: "mo-path-2", up: false }, { name: "mo-t-2", up: false }]);
 });
+
+Deno.test("parseLiveState: the way out: another host's gateway meanwhile", () => {
+  const output =
+    "@@routes\ndefault via 198.51.100.254 dev mo-ext-gw\n@@egress\ndefault via 10.31.0.3 dev ovsbr-mobula proto 109\n";
+  const { egress, wayOut } = parseLiveState(output, { wayOut: true });
+  assertEquals({ egress, wayOut }, { egress: "10.31.0.3", wayOut: ["its own way out is lost"] });
+});
