@@ -294,6 +294,8 @@ fi
 if [ "$unit" = mobula-vswitchd.service ]; then
   # The quick part of the repair; what it misses, the whole one sees.
   [ "$expected" ] || ${BIN_DIR}/restore-switch || :
+  # It grows old.
+  rm -f ${LEARNED_FILE}
   ${BIN_DIR}/resume-paths || :
   [ "$expected" ] || [ ! -e ${RUN_DIR}/flows.text ] || ${BIN_DIR}/load-flows <${RUN_DIR}/flows.text || :
 fi
@@ -396,7 +398,6 @@ done
 sh -eu ${RESTORE_FILE}
 ${BIN_DIR}/load-flows fresh <${RUN_DIR}/flows.text
 [ ! -e ${LEARNED_FILE} ] || ${OFCTL("add-flows", LEARNED_FILE)}
-rm -f ${LEARNED_FILE}
 `;
 
 /** So many times longer than usual the peers of a switch that is about to be restarted wait for its next hello: 3 s unless told. */
