@@ -248,7 +248,7 @@ exec ip netns exec ${switchNamespace(capabilities)} \\
 
 const RUN_DNSMASQ = `[ ! -e ${EGRESS_FILE} ] || . ${EGRESS_FILE}
 # Until run-egress knows better.
-[ -s ${UPSTREAM_FILE} ] || for address in \${resolvers:-}; do echo "nameserver $address"; done >${UPSTREAM_FILE}
+[ -z "\${resolvers:-}" ] || [ -s ${UPSTREAM_FILE} ] || for address in $resolvers; do echo "nameserver $address"; done >${UPSTREAM_FILE}
 exec ip netns exec mobula dnsmasq --keep-in-foreground --conf-file=${ETC_DIR}/dnsmasq.conf
 `;
 
