@@ -297,7 +297,6 @@ if [ "$unit" = mobula-vswitchd.service ]; then
   # It grows old.
   rm -f ${LEARNED_FILE}
   ${BIN_DIR}/resume-paths || :
-  [ "$expected" ] || [ ! -e ${RUN_DIR}/flows.text ] || ${BIN_DIR}/load-flows <${RUN_DIR}/flows.text || :
 fi
 [ -z "$expected" ] || exit 0
 exec systemctl restart --no-block ${HEAL_UNIT}
@@ -351,9 +350,10 @@ mv ${RUN_DIR}/firewall.new ${RUN_DIR}/firewall.listing
 `;
 
 /**
- * Takes the text of the flows on standard input; with "fresh" it is for a switch that has none, which is all the quicker. First adds,
- * then removes: no frame meets an empty table, and what was learned (table 1) stays. What bears another cookie than this text's is not of it. Remembers what loading made, so that a change by hand, or a
- * switch that has forgotten all, is noticed.
+ * Takes the text of the flows on standard input. First adds, then removes: no frame meets an empty table, and what was learned (table
+ * 1) stays. What bears another cookie than this text's is not of it. Remembers what loading made, so that a change by hand, or a
+ * switch that has forgotten all, is noticed. With "fresh" it is for a switch that has none: only what it needs to carry on, and not
+ * remembered, so that the repair does all of it.
  */
 const LOAD_FLOWS = `set -eu
 umask 077
