@@ -24,7 +24,7 @@ import {
   waitForPaths,
 } from "../../tests/lab/switching.ts";
 import { pause, waitFor } from "../../tests/lab/wait.ts";
-import { FOUR, measureOutages, measureThinPath } from "./outages.ts";
+import { type Halves, measureOutages, measureThinPath } from "./outages.ts";
 
 /** What was asked for. */
 export interface FailoverOptions {
@@ -43,6 +43,8 @@ interface Case {
 }
 
 const THREE = ["alpha", "beta", "gamma"];
+/** The fleet of the long cases. */
+const HALVES: Halves = [["alpha", "beta"], ["gamma", "delta"]];
 /** Between whom pings run, on which network. Cases strike alpha and its pair with beta. */
 const FLOWS = [
   { name: "access, alpha - beta", from: "alpha", to: "beta", network: "gateway" },
@@ -216,10 +218,10 @@ export async function benchFailover({ rounds, outages, hosts }: FailoverOptions)
     });
   }
   if (outages > 0) {
-    await withLab("failover", hostsOf(FOUR), async (lab) => {
+    await withLab("failover", hostsOf(HALVES.flat()), async (lab) => {
       await push(lab);
-      await measureThinPath(lab, FOUR, outages);
-      await measureOutages(lab, outages);
+      await measureThinPath(lab, HALVES.flat(), outages);
+      await measureOutages(lab, HALVES, outages);
     });
   }
   for (const size of hosts) console.log(await measureFleet(size));

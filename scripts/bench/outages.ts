@@ -20,9 +20,9 @@ import {
 } from "../../tests/lab/switching.ts";
 import { pause, waitFor } from "../../tests/lab/wait.ts";
 
-/** The fleet of the outages. */
-export const FOUR = ["alpha", "beta", "gamma", "delta"] as const;
-const HALVES = [["alpha", "beta"], ["gamma", "delta"]] as const;
+/** A fleet, and how it is parted. */
+export type Halves = readonly [readonly string[], readonly string[]];
+
 /** Milliseconds that an outage lasts. */
 const OUTAGE = 60_000;
 /** Milliseconds after it during which broadcasts are counted. */
@@ -33,31 +33,38 @@ const BEAT = 100;
 const EXPERIMENTAL = 0x88b5;
 const LINK = "ovsbr-mobula";
 
-/** Between whom pings run: across the halves and inside of one. */
-const PAIRS: readonly Direction[] = [["alpha", "gamma"], ["beta", "delta"], ["alpha", "delta"], [
-  "alpha",
-  "beta",
-]];
+/** Pings run between so many pairs of each kind: across the halves, and inside of one. */
+const PAIRS = 3;
 
-const CASES = [
+/** One way in which a fleet falls apart. */
+interface Case {
+  readonly title: string;
+  readonly strike: (lab: Lab, halves: Halves) => Promise<void>;
+  /** Those inside of a half are parted, too. */
+  readonly all: boolean;
+}
+
+const CASES: readonly Case[] = [
   {
     title: `all of the underlay down for ${OUTAGE / 1000} s`,
-    strike: (lab: Lab) => cutHosts(lab, ...FOUR),
-    parted: (_pair: Direction) => true,
+    strike: (lab, halves) => cutHosts(lab, ...halves.flat()),
+    all: true,
   },
   {
     title: `two halves, joined after ${OUTAGE / 1000} s`,
-    strike: (lab: Lab) =>
-      cutPaths(
-        lab,
-        ...HALVES[0].flatMap((a) => HALVES[1].flatMap((b): Direction[] => [[a, b], [b, a]])),
-      ),
-    parted: ([from, to]: Direction) =>
-      !HALVES.some((half) => [from, to].every((name) => half.includes(name as never))),
+    strike: (lab, halves) =>
+      cutPaths(lab, ...across(halves).flatMap(([a, b]): Direction[] => [[a, b], [b, a]])),
+    all: false,
   },
-] as const;
+];
 
-type Case = typeof CASES[number];
+function across([one, other]: Halves): Direction[] {
+  return one.flatMap((a) => other.map((b) => [a, b] as const));
+}
+
+function within(halves: Halves): Direction[] {
+  return halves.flatMap((half) => half.slice(1).map((name) => [half[0]!, name] as const));
+}
 
 /** What one outage cost. */
 interface Outcome {
@@ -71,11 +78,11 @@ interface Outcome {
 }
 
 /** Runs both outages so many times and prints what they cost. */
-export async function measureOutages(lab: Lab, rounds: number): Promise<void> {
+export async function measureOutages(lab: Lab, halves: Halves, rounds: number): Promise<void> {
   for (const one of CASES) {
     const seen: Outcome[] = [];
     for (let round = 0; round < rounds; round++) {
-      seen.push(await runOutage(lab, one));
+      seen.push(await runOutage(lab, halves, one));
       console.log(`${one.title}, round ${round + 1} of ${rounds}: ${JSON.stringify(seen.at(-1))}`);
     }
     console.log(`\n${one.title}`);
@@ -86,7 +93,9 @@ export async function measureOutages(lab: Lab, rounds: number): Promise<void> {
     const sum = (count: (outcome: Outcome) => number) => seen.reduce((total, one) => total + count(one), 0);
     console.log(
       `  never parted: ${sum(({ lost }) => lost)} pings lost; ${sum(({ twice }) => twice)} answers twice\n` +
-        `  broadcasts after the return: ${sum(({ broadcasts }) => broadcasts.sent)} sent to 3 hosts, ` +
+        `  broadcasts after the return: ${
+          sum(({ broadcasts }) => broadcasts.sent)
+        } sent to each of the others, ` +
         `${sum(({ broadcasts }) => broadcasts.arrived)} arrived, ${
           sum(({ broadcasts }) => broadcasts.twice)
         } twice`,
@@ -98,24 +107,30 @@ function median(sorted: readonly number[]): number {
   return sorted[Math.floor((sorted.length - 1) / 2)] ?? NaN;
 }
 
-async function runOutage(lab: Lab, { strike, parted }: Case): Promise<Outcome> {
+async function runOutage(lab: Lab, halves: Halves, { strike, all }: Case): Promise<Outcome> {
+  const [first = "", ...others] = halves.flat();
   await mendPaths(lab);
-  await waitForPaths(lab, FOUR, 60_000);
+  await waitForPaths(lab, halves.flat(), 60_000);
+  const cross = across(halves).slice(0, PAIRS);
+  const inside = within(halves).slice(0, PAIRS);
   const flows = await Promise.all(
-    PAIRS.flatMap((pair) => [startPair(lab, pair, "gateway"), startPair(lab, pair, "intrawire")]),
+    [...cross, ...inside].flatMap((
+      pair,
+    ) => [startPair(lab, pair, "gateway"), startPair(lab, pair, "intrawire")]),
   );
+  const parted = ({ pair }: PairFlow) => all || cross.includes(pair);
   const back: Record<string, number> = {};
   let broadcasts = { sent: 0, arrived: 0, twice: 0 };
   const seen = await during(flows.map(({ flow }) => flow), async () => {
-    await strike(lab);
+    await strike(lab, halves);
     await pause(OUTAGE);
-    const captures = await Promise.all(FOUR.slice(1).map((name) => watchBroadcasts(lab, name)));
+    const captures = await Promise.all(others.map((name) => watchBroadcasts(lab, name)));
     const before = new Map(flows.map(({ flow }) => [flow, flow.answers()]));
     await mendPaths(lab);
     const began = performance.now();
-    const counted = countBroadcasts(lab, captures);
+    const counted = countBroadcasts(lab, first, captures);
     await Promise.all(
-      flows.filter(({ pair }) => parted(pair)).map(async ({ flow, network }) => {
+      flows.filter(parted).map(async ({ flow, network }) => {
         await waitFor(`answers of ${flow.name}`, () => flow.answers() > before.get(flow)!, {
           deadlineMs: 120_000,
           intervalMs: 20,
@@ -125,7 +140,7 @@ async function runOutage(lab: Lab, { strike, parted }: Case): Promise<Outcome> {
     );
     broadcasts = await counted;
   }, { quiet: true });
-  const whole = flows.filter(({ pair }) => !parted(pair)).map(({ flow }) => seen[flow.name]!);
+  const whole = flows.filter((one) => !parted(one)).map(({ flow }) => seen[flow.name]!);
   const count = (answers: readonly Answers[], what: "lost" | "duplicates") =>
     answers.reduce((total, one) => total + one[what], 0);
   return { back, lost: count(whole, "lost"), twice: count(Object.values(seen), "duplicates"), broadcasts };
@@ -153,14 +168,18 @@ async function watchBroadcasts(lab: Lab, name: string): Promise<Capture> {
   return await capture(lab, lab.network(name, "mobula"), LINK, `ether proto ${EXPERIMENTAL}`);
 }
 
-/** Numbered broadcasts of alpha's gateway, and what became of them. */
-async function countBroadcasts(lab: Lab, captures: readonly Capture[]): Promise<Outcome["broadcasts"]> {
-  const from = hostMac(lab.host("alpha").id, "gateway");
+/** Numbered broadcasts of a host's gateway, and what became of them. */
+async function countBroadcasts(
+  lab: Lab,
+  name: string,
+  captures: readonly Capture[],
+): Promise<Outcome["broadcasts"]> {
+  const from = hostMac(lab.host(name).id, "gateway");
   const until = performance.now() + AFTERMATH;
   let sent = 0;
   while (performance.now() < until && sent < 255) {
     const payload = new Uint8Array(46).fill(++sent);
-    await sendFrame(lab.network("alpha", "mobula"), LINK, {
+    await sendFrame(lab.network(name, "mobula"), LINK, {
       to: "ff:ff:ff:ff:ff:ff",
       from,
       type: EXPERIMENTAL,
