@@ -426,7 +426,7 @@ sleep 0.1
 
 /**
  * Lets the switch answer and the paths speak again, as often as they are to. Peers that never saw the host go take the first hello for
- * its end; the first half second is therefore spent on telling them changed intervals (see run-paths, which is slower to notice).
+ * its end; the first two seconds are therefore spent on telling them changed intervals (see run-paths, which is slower to notice).
  */
 const RESUME_PATHS = `set -eu
 ${VSCTL} remove Open_vSwitch . other_config flow-restore-wait
@@ -440,10 +440,15 @@ tell() {
   shift 2
   $vsctl "$@"
 }
-for more in 0 1 0 1 0 1 0 1 0 1 0; do
+now() { read -r up rest </proc/uptime; echo "\${up%%.*}"; }
+end=$(($(now) + 2))
+more=0
+while [ "$(now)" -lt $end ]; do
   tell $((interval + more))
+  more=$((1 - more))
   sleep 0.02
 done
+tell "$interval"
 `;
 
 /** Milliseconds; nobody has asked for it, so it is a change. */
@@ -455,7 +460,7 @@ const ODD_INTERVAL = 997;
  * that dies twice within 30 s is left alone for 10 s (table 2), so that nothing flaps faster than that.
  *
  * A session that begins says hello once a second (RFC 5880, 6.8.3), except when it has a changed interval to tell, and that it has
- * from its second step (init) on: so it gets one, and is up in a moment.
+ * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already.
  */
 const RUN_PATHS = `state=${RUN_DIR}/paths
 vsctl='${VSCTL} --no-wait'
@@ -508,6 +513,9 @@ lives() {
   ip -n mobula route flush cache
 }
 hurry() {
+  before=$(cat "$state/$1.hurried" 2>/dev/null || echo -60)
+  now >"$state/$1.hurried"
+  [ $(($(now) - before)) -ge 5 ] || return 0
   $vsctl set Interface "$1" bfd:min_tx=${ODD_INTERVAL}
   interval=$($vsctl get Interface "$1" bfd:min_rx | tr -d '"')
   $vsctl set Interface "$1" "bfd:min_tx=$interval"
