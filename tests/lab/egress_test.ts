@@ -27,7 +27,7 @@ interface Pushed {
   readonly program: string;
 }
 
-const { proof } = setStage<Pushed>({ name: "direct", hosts: HOSTS, prepare });
+const { proof } = setStage<Pushed>({ name: "egress", hosts: HOSTS, prepare });
 
 /** Declares a test that begins with everybody on his own way out. */
 function egressProof(name: string, check: (lab: Lab, pushed: Pushed) => Promise<void>): void {
