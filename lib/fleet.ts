@@ -6,6 +6,12 @@ import type { Secret } from "./secret.ts";
 /** How `veth_fac0` is configured: left blank for the admin, or given address, default route and resolver. */
 export type AccessMode = "none" | "auto";
 
+/** When the host's own gateway has lost its way to the Internet, default traffic and names take another host's gateway. */
+export interface Egress {
+  /** Addresses on the Internet that answer a ping: the way there is lost when none of them does. */
+  readonly probes: readonly string[];
+}
+
 /** How the access network switches; the same on all hosts. */
 export interface Switching {
   /** `direct`: known unicast takes one hop; `tree`: everything takes the spanning tree. */
@@ -50,6 +56,8 @@ export interface Host {
   readonly id: number;
   readonly hostname: string;
   readonly access: AccessMode;
+  /** Missing where there is no other way out than the host's own. */
+  readonly egress?: Egress;
   readonly ssh: SshTarget;
   readonly forward?: readonly Forward[];
   /** Forward every port, too, that was in use there before the installation. */
@@ -97,6 +105,8 @@ export interface HostConfig {
   /** The id of the host that this is for. */
   readonly self: number;
   readonly access: AccessMode;
+  /** Missing where there is no other way out than the host's own. */
+  readonly egress?: Egress;
   /** Smallest underlay MTU of the fleet, bytes. */
   readonly underlayMtu: number;
   readonly switching: Switching;

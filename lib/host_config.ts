@@ -47,6 +47,7 @@ export function hostConfigFor(
     extraWires: fleet.extraWires,
     ...(self.forward ? { forward: self.forward } : {}),
     ...(self.preserveServices ? { preserveServices: true } : {}),
+    ...(self.egress ? { egress: self.egress } : {}),
   };
 }
 
@@ -86,6 +87,9 @@ const HOST_CONFIG = z.object({
   forward: z.array(z.object({ external: port, internal: port, protocol: z.enum(["tcp", "udp"]) }))
     .optional(),
   preserveServices: z.boolean().optional(),
+  egress: z.object({
+    probes: z.array(z.string().refine(isExternalAddress, "expected an external IPv4 address")).min(1).max(4),
+  }).optional(),
 }).superRefine((config, context) => {
   const unique = (what: string, values: readonly (string | number)[]) => {
     if (new Set(values).size < values.length) context.addIssue(`expected each ${what} once`);

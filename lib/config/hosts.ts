@@ -1,7 +1,7 @@
 /**
  * The hosts of `hosts.yml`, checked one by one. Pure.
  */
-import type { Host, PinnedKeys, SshTarget } from "../fleet.ts";
+import type { Egress, Host, PinnedKeys, SshTarget } from "../fleet.ts";
 import { publicKeyOf } from "../keys.ts";
 import type { InventoryHost } from "./inventory.ts";
 import { readForward } from "./forward.ts";
@@ -25,9 +25,19 @@ export function readHost({ name, path, settings }: InventoryHost, report: Report
     ...optional({
       forward: readForward(settings, report),
       preserveServices: readSetting(settings, "preserve_services", kinds.yesNo, report) || undefined,
+      egress: readEgress(settings, report),
     }),
     ...optional({ pinnedKeys: readPinnedKeys(settings.get("wireguard"), report) }),
   };
+}
+
+/** Asked where nobody is named: two anycast addresses that are meant to be asked. */
+const PROBES: readonly string[] = ["9.9.9.9", "1.1.1.1"];
+
+function readEgress(settings: Settings, report: Report): Egress | undefined {
+  const probes = readSetting(settings, "mobula_egress_probes", kinds.egressProbes, report) ?? PROBES;
+  const mode = readSetting(settings, "mobula_egress", kinds.egressMode, report);
+  return mode === "failover" ? { probes } : undefined;
 }
 
 function required<T>(

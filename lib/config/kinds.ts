@@ -51,6 +51,17 @@ export const hostname: Kind<string> = text(
   isHostname,
 );
 export const accessMode: Kind<AccessMode> = oneOf("none", "auto");
+export const egressMode: Kind<"own" | "failover"> = oneOf("own", "failover");
+/** So many addresses are asked at most. */
+const PROBES = 4;
+export const egressProbes: Kind<readonly string[]> = {
+  wanted: `a list of 1 to ${PROBES} IPv4 addresses on the Internet that answer a ping`,
+  parse: (value) =>
+    Array.isArray(value) && value.length >= 1 && value.length <= PROBES &&
+      value.every((one) => isText(one) && isExternalAddress(one))
+      ? value
+      : undefined,
+};
 export const keysMode: Kind<"keep" | "rotate"> = oneOf("keep", "rotate");
 export const externalAddress: Kind<string> = text(
   `an IPv4 address that other hosts can reach, outside of ${NETWORKS.wire} and ${NETWORKS.access}`,

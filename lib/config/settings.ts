@@ -26,6 +26,8 @@ const OURS: ReadonlyMap<string, readonly Place[]> = new Map([
   ["forward", ANYWHERE],
   ["preserve_services", ANYWHERE],
   ["mobula_access", ANYWHERE],
+  ["mobula_egress", ANYWHERE],
+  ["mobula_egress_probes", ANYWHERE],
   ["mobula_keys", ["all.vars"]],
   ["mobula_mtu", ["all.vars"]],
   ["mobula_switching", ["all.vars"]],

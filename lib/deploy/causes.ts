@@ -2,6 +2,7 @@
  * What is broken, deduced from what fails: one cause for a whole pattern of failures, and every failure that none explains as it
  * is. Pure.
  */
+import { hostAddresses } from "../address.ts";
 import type { WireguardPeerState } from "../net/live_state.ts";
 import type { CheckResult, HostVerification, Verification } from "./checks.ts";
 import { isPing } from "./checks.ts";
@@ -240,11 +241,22 @@ function brokenPairs(one: Case): void {
     const detour = !isDead(one, a, b) && isSilentPath(one, a, b);
     if (!detour && !(isDead(one, a, b) && hasOpenIntrawire(one, a, b))) continue;
     const notes = [
-      ...detour ? ["they reach each other over other hosts meanwhile"] : [],
+      ...detour ? [`they reach each other over ${carriers(one, a, b)} meanwhile`] : [],
       ...[handshakeBetween(one, a, b)].filter((note) => note !== undefined),
     ];
     one.blame([a, b], [describeCut(one, a, b), ...notes].join("; "), crossing(one, a, b));
   }
+}
+
+/** The third hosts that take the traffic of two, as their switches tell. */
+function carriers(one: Case, a: string, b: string): string {
+  const over = [[a, b] as const, [b, a] as const].flatMap(([name, peer]) => {
+    const id = one.host(peer)?.id;
+    return one.host(name)?.evidence?.paths?.filter(({ name }) => name.endsWith(`-${id}`))
+      .flatMap((path) => path.over ?? []) ?? [];
+  });
+  const names = [...new Set(over)].map((id) => one.hosts.find((host) => host.id === id)?.hostname);
+  return names.filter((name) => name !== undefined).sort().join(" and ") || "other hosts";
 }
 
 /** A watched path is down, and WireGuard carries nothing there in one direction at least: what answers takes another way. */
@@ -505,9 +517,14 @@ function onlyNames({ found = "" }: Failure): boolean {
 
 function world(one: Case): void {
   for (const { asker, found } of one.failures(({ kind }) => kind === "world")) {
+    const name = asker.hostname;
+    const over = asker.evidence?.egress;
+    const other = one.hosts.find(({ id }) => hostAddresses(id).gateway === over)?.hostname ?? over;
     one.blame(
-      [asker.hostname],
-      `${asker.hostname} has no way to the world: ${found}`,
+      [name],
+      over === undefined
+        ? `${name} has no way to the world: ${found}`
+        : `${name}: ${found}; default traffic leaves by ${other} meanwhile`,
       (failure) => failure.asker === asker && failure.kind === "world",
     );
   }

@@ -66,6 +66,8 @@ export interface Evidence {
   readonly wireguardBefore?: WireguardState;
   readonly tree?: TreeState;
   readonly paths?: ProbeResult["paths"];
+  /** Gateway of another host by which default traffic leaves meanwhile. */
+  readonly egress?: string;
   readonly clock?: ClockReading;
   /** Why nothing listens there, if that is so. */
   readonly deaf?: string;

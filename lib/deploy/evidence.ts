@@ -3,7 +3,7 @@
  */
 import { hostAddresses } from "../address.ts";
 import type { Host } from "../fleet.ts";
-import type { TreePortState, TreeState } from "../net/live_state.ts";
+import type { PathState, TreePortState, TreeState } from "../net/live_state.ts";
 import type { CheckResult, Depth, HostVerification } from "./checks.ts";
 import { CLOCK_TOLERANCE, judgeClocks, renderOffset } from "./clocks.ts";
 
@@ -155,18 +155,27 @@ function portProblem(port: TreePortState | undefined, back: TreePortState | unde
 
 /** Paths that are watched (BFD); none are unless configured. */
 function pathChecks({ evidence }: HostVerification, targets: readonly Host[]): CheckResult[] {
-  return (evidence?.paths ?? []).map(({ name, up }): CheckResult => {
-    const peer = targets.find(({ id }) => id === Number(PEER_PORT.exec(name)?.[1]));
+  return (evidence?.paths ?? []).map((path): CheckResult => {
+    const peer = targets.find(({ id }) => id === Number(PEER_PORT.exec(path.name)?.[1]));
+    const found = pathProblem(path, targets);
     return {
       kind: "path",
-      to: peer?.hostname ?? name,
-      address: name,
+      to: peer?.hostname ?? path.name,
+      address: path.name,
       from: "gateway",
       ...(peer ? { id: peer.id } : {}),
-      ok: up,
-      ...(up ? {} : { found: `${name} is down` }),
+      ok: found === undefined,
+      ...(found === undefined ? {} : { found }),
     };
   });
+}
+
+/** Why a path is not used, and who carries its traffic. */
+function pathProblem({ name, up, held, over }: PathState, targets: readonly Host[]): string | undefined {
+  if (up && !held) return undefined;
+  const why = up ? `${name} is held back, because it died twice within 30 s` : `${name} is down`;
+  const third = targets.find(({ id }) => id === over);
+  return third ? `${why}; ${third.hostname} carries its traffic` : why;
 }
 
 function clockChecks(hosts: readonly HostVerification[]): ReadonlyMap<number, CheckResult[]> {

@@ -145,7 +145,7 @@ async function ask(asked: Asked, request: ProbeRequest): Promise<ProbeResult> {
   const sent = Date.now();
   const answer = await callHost(asked.prober.ssh, "probe", request);
   const received = Date.now();
-  const { mtus, wireguard, tree, paths, started, clock: finished, capabilities } = answer;
+  const { mtus, wireguard, tree, paths, egress, started, clock: finished, capabilities } = answer;
   const before = asked.evidence;
   asked.capabilities = capabilities;
   asked.evidence = {
@@ -154,6 +154,7 @@ async function ask(asked: Asked, request: ProbeRequest): Promise<ProbeResult> {
     ...(wireguard ? { wireguard, wireguardBefore: before.wireguardBefore ?? wireguard } : {}),
     ...(tree ? { tree } : {}),
     ...(paths ? { paths } : {}),
+    ...(egress ? { egress } : {}),
     ...(started === undefined
       ? {}
       : { clock: narrow(before.clock, readClock({ sent, received }, { started, finished })) }),

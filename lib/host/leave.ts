@@ -22,6 +22,7 @@ export const OUR_UNITS: readonly string[] = [
   HEAL_UNIT,
   NIC_UNIT,
   FOLLOW_UNIT,
+  "mobula-egress.service",
   "mobula-paths.service",
   "mobula-dnsmasq.service",
   "mobula-wireguard.service",

@@ -83,6 +83,11 @@ const RELOADS = {
     when: "after",
     step: { title: "restart mobula-paths", argv: ["systemctl", "restart", "mobula-paths.service"] },
   },
+  egress: {
+    concerns: (path: string) => path === `${BIN_DIR}/run-egress`,
+    when: "after",
+    step: { title: "restart mobula-egress", argv: ["systemctl", "restart", "mobula-egress.service"] },
+  },
   networkd: {
     concerns: (path: string) => path.startsWith("/etc/systemd/network"),
     when: "after",
@@ -176,7 +181,7 @@ function editedFiles({ baseline }: HostInput, seen: SeenHost): WantedFile[] {
 
 /** What is only about to start reads its files anyway. */
 function isRunning(name: Reload, seen: SeenHost): boolean {
-  const unit = /^(dnsmasq|paths)/.exec(name)?.[1];
+  const unit = /^(dnsmasq|egress|paths)/.exec(name)?.[1];
   return unit === undefined || seen.network.activeUnits.includes(`mobula-${unit}.service`);
 }
 

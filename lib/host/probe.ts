@@ -61,6 +61,7 @@ export async function probe(request: ProbeRequest, { runner }: Context): Promise
     ...(passes ? { passes } : {}),
     ...(live.wireguard ? { wireguard: live.wireguard } : {}),
     ...(live.tree ? { tree: live.tree } : {}),
+    ...(live.egress ? { egress: live.egress } : {}),
     paths: live.paths,
     mtus,
     capabilities,

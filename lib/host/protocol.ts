@@ -168,6 +168,8 @@ export interface ProbeResult {
   readonly passes?: readonly (number | null)[];
   readonly wireguard?: WireguardState;
   readonly tree?: TreeState;
+  /** Gateway of another host by which default traffic leaves meanwhile. */
+  readonly egress?: string;
   /** Watched paths (BFD), by the name of their interface; none where BFD is not configured. */
   readonly paths?: readonly PathState[];
 }

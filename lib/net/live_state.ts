@@ -2,8 +2,8 @@
  * What only the host itself can tell of its network's health: WireGuard's peers, the tree, watched paths, the way out. One read-only
  * script and the parser of what it says. Pure.
  */
-import { LINK } from "./network.ts";
-import { SWITCH_CONTROL } from "./seen.ts";
+import { directPort, EGRESS, LINK, relaysOf } from "./network.ts";
+import { OFCTL, SWITCH_CONTROL } from "./seen.ts";
 
 /** What `wg` says of the gateway's device. */
 export interface WireguardState {
@@ -42,6 +42,10 @@ export interface TreePortState {
 export interface PathState {
   readonly name: string;
   readonly up: boolean;
+  /** It died twice within a short time, and is not used for a while. */
+  readonly held?: boolean;
+  /** Id of the third host that takes the pair's frames meanwhile; missing where none does. */
+  readonly over?: number;
 }
 
 /** What the script saw. */
@@ -49,6 +53,8 @@ export interface LiveState {
   readonly wireguard?: WireguardState;
   readonly tree?: TreeState;
   readonly paths: readonly PathState[];
+  /** Gateway of another host by which default traffic leaves meanwhile. */
+  readonly egress?: string;
   /** What is wrong on the way out; empty where nothing is, or nobody asked. */
   readonly wayOut: readonly string[];
 }
@@ -65,12 +71,14 @@ done
 appctl="ovs-appctl --timeout=5 -t ${SWITCH_CONTROL}"
 echo "@@tree"; $appctl rstp/show ${LINK.switch} 2>/dev/null
 echo "@@paths"; $appctl bfd/show 2>/dev/null
+echo "@@held"; ${OFCTL("dump-flows", "table=2")} 2>/dev/null
 ${wayOut ? WAY_OUT : ""}exit 0
 `;
 }
 
 /** A router may keep silent when it is pinged, but must say which MAC it has. */
 const WAY_OUT = `echo "@@routes"; ip -4 route show default
+echo "@@egress"; ip -4 route show table ${EGRESS.table} 2>/dev/null
 hop=$(ip -4 route show default | sed -n 's/^default via \\([0-9.]*\\) .*/\\1/p' | head -n 1)
 if [ -n "$hop" ]; then
   ping -n -q -c 1 -W 1 "$hop" >/dev/null 2>&1
@@ -88,11 +96,13 @@ export function parseLiveState(output: string, { wayOut }: { readonly wayOut: bo
   );
   const wireguard = parseWireguardState(sections);
   const tree = parseTree(sections.get("tree") ?? "");
+  const egress = /^default via (\S+)/m.exec(sections.get("egress") ?? "")?.[1];
   return {
     ...(wireguard ? { wireguard } : {}),
     ...(tree ? { tree } : {}),
-    paths: parsePaths(sections.get("paths") ?? ""),
-    wayOut: wayOut ? parseWayOut(sections) : [],
+    paths: parsePaths(sections.get("paths") ?? "", sections.get("held")),
+    ...(egress ? { egress } : {}),
+    wayOut: wayOut ? [...egress ? ["its own way out is lost"] : [], ...parseWayOut(sections)] : [],
   };
 }
 
@@ -137,12 +147,35 @@ export function parseTree(text: string): TreeState | undefined {
   return { root, bridge, ports };
 }
 
-/** ovs-appctl(8), bfd/show: "---- <interface> ----", then "<what>: <value>" on indented lines. */
-export function parsePaths(text: string): PathState[] {
-  return text.split(/^---- /m).slice(1).map((part) => ({
+/**
+ * ovs-appctl(8), bfd/show: "---- <interface> ----", then "<what>: <value>" on indented lines; `held` are the flows of those who are held
+ * back. A direct path that is not used has its third host: the first one that the switch's group would take.
+ */
+export function parsePaths(text: string, held = ""): PathState[] {
+  const seen = text.split(/^---- /m).slice(1).map((part) => ({
     name: part.slice(0, part.indexOf(" ")),
     up: /^\s*Local Session State: up$/m.test(part) && /^\s*Forwarding: true/m.test(part),
   }));
+  const live = new Map(seen.map(({ name, up }) => [name, up]));
+  const peers = seen.flatMap(({ name }) => peerOf(name) ?? []).sort((a, b) => a - b);
+  const heldBack = new Set([...held.matchAll(/reg1=(0x[0-9a-f]+|\d+)/g)].map(([, id]) => Number(id)));
+  return seen.map(({ name, up }) => {
+    const peer = peerOf(name);
+    if (peer === undefined || (up && !heldBack.has(peer))) return { name, up };
+    const over = relaysOf(peer, peers).find((relay) => live.get(directPort(relay)));
+    return {
+      name,
+      up,
+      ...(heldBack.has(peer) ? { held: true } : {}),
+      ...(over === undefined ? {} : { over }),
+    };
+  });
+}
+
+/** The peer at the other end of a direct path. */
+function peerOf(name: string): number | undefined {
+  const id = Number(/-(\d+)$/.exec(name)?.[1]);
+  return name === directPort(id) ? id : undefined;
 }
 
 function parseWayOut(sections: Sections): string[] {

@@ -41,6 +41,15 @@ export function treePort(peer: number): string {
   return `mo-t-${peer}`;
 }
 
+/** How many third hosts are thought of before the tree. */
+const RELAYS = 3;
+
+/** Who may help towards a peer, in order: those that come next after it, so that not everybody asks the same ones. Peers by ascending id. */
+export function relaysOf(peer: number, peers: readonly number[]): number[] {
+  const at = peers.indexOf(peer);
+  return [...peers.slice(at + 1), ...peers.slice(0, at)].slice(0, RELAYS);
+}
+
 /** Whether `host` has a place in the mesh of host `self`: its key is known. */
 export function isMeshPeer(
   host: { readonly id: number; readonly publicKey?: string },
@@ -48,6 +57,9 @@ export function isMeshPeer(
 ): boolean {
   return host.id !== self && host.publicKey !== undefined;
 }
+
+/** Marks packets that leave by another host's gateway while their own has no way out; its routing table is in run-egress's hands. */
+export const EGRESS = { mark: "0x6d6f", table: 109 } as const;
 
 /** A link's place: two namespaces may have links of one name. */
 export interface LinkRef {

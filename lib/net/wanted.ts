@@ -72,9 +72,14 @@ export function wantedNetwork(input: HostInput): Network {
     wireguard: wantedWireguard(config, input.knownKeys),
     switch: wantedSwitch(config, capabilities),
     flows: { text: renderFlows(config, capabilities) },
-    firewall: { text: renderNftables({ id: config.self, baseline, capabilities, forwards }) },
+    firewall: { text: firewallText(input, forwards) },
     units: wantedUnits(input),
   };
+}
+
+function firewallText({ config, baseline, capabilities }: HostInput, forwards: readonly Forward[]): string {
+  const egress = config.egress ? { egress: config.hosts.map(({ id }) => id) } : {};
+  return renderNftables({ id: config.self, baseline, capabilities, forwards, ...egress });
 }
 
 /** The namespaces that the host needs: in userspace mode the switch has one of its own. */
@@ -87,10 +92,11 @@ export function switchNamespace(capabilities: Capabilities): Namespace {
   return capabilities.datapath === "netdev" ? "mobula-sw" : "mobula";
 }
 
-function wantedUnits({ capabilities, knownKeys }: HostInput): string[] {
+function wantedUnits({ capabilities, config, knownKeys }: HostInput): string[] {
   return [
     ...["mobula-ovsdb.service", "mobula-vswitchd.service"],
     ...["mobula-paths.service", "mobula-dnsmasq.service"],
+    ...(config.egress ? ["mobula-egress.service"] : []),
     ...(capabilities.wireguard === "userspace" ? ["mobula-wireguard.service"] : []),
     ...(knownKeys === undefined ? [] : ["mobula-follow.service"]),
   ];

@@ -3,7 +3,7 @@
  */
 import { RUN_DIR } from "../net/seen.ts";
 import type { WantedFile } from "../step.ts";
-import { ETC_DIR } from "./dnsmasq.ts";
+import { ETC_DIR, UPSTREAM_FILE } from "./dnsmasq.ts";
 
 /** The distribution's profile; Debian and openSUSE have it in apparmor-profiles. */
 export const DNSMASQ_PROFILE = "/etc/apparmor.d/usr.sbin.dnsmasq";
@@ -12,7 +12,7 @@ export const DNSMASQ_PROFILE = "/etc/apparmor.d/usr.sbin.dnsmasq";
 export const DNSMASQ_LOCAL = "/etc/apparmor.d/local/usr.sbin.dnsmasq";
 
 /** apparmor.d(5) */
-const RULES = [`${ETC_DIR}/* r,`, `${RUN_DIR}/dnsmasq.pid rw,`];
+const RULES = [`${ETC_DIR}/* r,`, `${RUN_DIR}/dnsmasq.pid rw,`, `${UPSTREAM_FILE} r,`];
 
 /** Each line of ours tells whose it is, for the file is the admin's. */
 const MARK = "# mobula";

@@ -14,9 +14,20 @@ export const ETC_DIR = "/opt/mobula/etc";
 /** Asked where the host had no resolver of its own. */
 const FALLBACK_RESOLVERS = ["9.9.9.9", "1.1.1.1"];
 
-/** dnsmasq's configuration: answers on the gateway's access address alone, asks the resolvers that the host had before. */
-export function renderDnsmasq(id: number, baseline: Pick<Baseline, "resolvers">): string {
-  const upstream = baseline.resolvers.length > 0 ? baseline.resolvers : FALLBACK_RESOLVERS;
+/** Whom dnsmasq asks at the moment, where that may be another host's gateway; run-egress writes it. */
+export const UPSTREAM_FILE = `${RUN_DIR}/upstream.conf`;
+
+/** Whom dnsmasq asks: the resolvers that the host had before. */
+export function upstreamOf({ resolvers }: Pick<Baseline, "resolvers">): readonly string[] {
+  return resolvers.length > 0 ? resolvers : FALLBACK_RESOLVERS;
+}
+
+/** dnsmasq's configuration: answers on the gateway's access address alone. */
+export function renderDnsmasq(
+  { self: id, egress }: Pick<HostConfig, "self" | "egress">,
+  baseline: Pick<Baseline, "resolvers">,
+): string {
+  const upstream = upstreamOf(baseline).map((address) => `server=${address}`);
   return [
     HEADER,
     `listen-address=${hostAddresses(id).gateway}`,
@@ -27,9 +38,9 @@ export function renderDnsmasq(id: number, baseline: Pick<Baseline, "resolvers">)
     "no-dhcp-interface=*",
     "no-hosts",
     `addn-hosts=${ETC_DIR}/hosts`,
-    "no-resolv",
+    egress ? `resolv-file=${UPSTREAM_FILE}` : "no-resolv",
     "no-poll",
-    ...upstream.map((address) => `server=${address}`),
+    ...egress ? [] : upstream,
     "domain-needed",
     "bogus-priv",
     "cache-size=2000",

@@ -6,6 +6,7 @@ import type { WantedFile } from "../step.ts";
 import { renderBridgeFilterRule } from "./bridge_filter.ts";
 import { ETC_DIR, renderDnsmasq, renderHosts } from "./dnsmasq.ts";
 import { HEADER } from "./header.ts";
+import { EGRESS_FILE, renderEgress } from "./egress.ts";
 import { renderManagers } from "./managers.ts";
 import { renderResolvers } from "./resolver.ts";
 import { renderRestore } from "./restore.ts";
@@ -17,7 +18,8 @@ export function renderFiles(input: HostInput): WantedFile[] {
   const { config, baseline, capabilities } = input;
   const files = [
     ...renderUnits(capabilities),
-    { path: `${ETC_DIR}/dnsmasq.conf`, content: renderDnsmasq(config.self, baseline) },
+    { path: `${ETC_DIR}/dnsmasq.conf`, content: renderDnsmasq(config, baseline) },
+    { path: EGRESS_FILE, content: renderEgress(config, baseline) },
     { path: `${ETC_DIR}/hosts`, content: renderHosts(config) },
     { path: RESTORE_FILE, content: renderRestore(input) },
     ...renderManagers(baseline, config.access),

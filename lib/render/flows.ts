@@ -8,14 +8,25 @@
 import { hostAddresses, hostMac } from "../address.ts";
 import type { Capabilities } from "../facts.ts";
 import type { HostConfig } from "../fleet.ts";
-import { directPort, isMeshPeer, LINK, treePort } from "../net/network.ts";
+import { directPort, isMeshPeer, LINK, relaysOf, treePort } from "../net/network.ts";
 import { HEADER } from "./header.ts";
 
 /**
  * Tables: where a frame comes from; who has its destination (learned); whose path is held back (run-paths); what is for this host;
- * which way it leaves; into the tree, past what the switch has learned of it; who has sent what is to be taken on.
+ * which way it leaves; into the tree, past what the switch has learned of it; who has sent what is to be taken on; who has sent before
+ * from this host (learned); the frames of those who have, and of those who have not.
  */
-const TABLE = { origin: 0, known: 1, held: 2, local: 3, out: 4, tree: 5, sender: 6 } as const;
+const TABLE = {
+  origin: 0,
+  known: 1,
+  held: 2,
+  local: 3,
+  out: 4,
+  tree: 5,
+  sender: 6,
+  familiar: 7,
+  admit: 8,
+} as const;
 
 /** Seconds after which an address that was not heard again is forgotten; the same as in the switch's own table. */
 const AGING = 300;
@@ -24,10 +35,14 @@ const LEARN_LIMIT = 4096;
 /** Marks the entry of frames that bear no origin: they come from a host that has lost its flows. */
 const UNKNOWN_ORIGIN = 0x10000;
 const FLOOD_METER = 1;
+const STRANGER_METER = 2;
+/**
+ * Frames per second from addresses that this host has not sent from before. Each costs every switch on its way a look at all flows;
+ * ten thousands of them would keep those from hearing each other's BFD.
+ */
+const STRANGERS = 1000;
 /** Above the hosts' own ids: groups of paths that are held back, and of those that are served for others. */
 const GROUP = { held: 0x8000, relay: 0x10000 } as const;
-/** How many third hosts are thought of before the tree. */
-const RELAYS = 3;
 /** Added to the id of the host that a third one is to take a frame to; from there on the frame bears its origin again. */
 const RELAYED = 0x8000;
 /** Bridges do not forward these (IEEE 802.1Q, table 8-1); a VM's BPDUs have no business in our tree. */
@@ -53,9 +68,19 @@ function directLines(config: HostConfig, { datapath }: Capabilities): string[] {
   const gateway = datapath === "netdev" ? LINK.gatewayPort : "LOCAL";
   const rate = switching.floodLimit;
   return [
-    `meter meter=${FLOOD_METER},pktps,burst,bands=type=drop,rate=${rate},burst_size=${rate}`,
+    meter(FLOOD_METER, rate),
+    meter(STRANGER_METER, STRANGERS),
     ...peers.flatMap((peer) => groupLines(peer, peers)),
-    ...[access, gateway].flatMap((port) => localPortLines(port, self)),
+    ...[access, gateway].map((port) =>
+      flow(TABLE.origin, 30, `in_port=${port},dl_dst=${LINK_LOCAL}`, ["drop"])
+    ),
+    flow(TABLE.origin, 20, `in_port=${gateway}`, localActions(self)),
+    flow(TABLE.origin, 20, `in_port=${access}`, [
+      `resubmit(,${TABLE.familiar})`,
+      `resubmit(,${TABLE.admit})`,
+    ]),
+    flow(TABLE.admit, 5, "reg4=1", [learnFamiliar(self), ...localActions(self)]),
+    flow(TABLE.admit, 0, "", [`meter:${STRANGER_METER}`, learnFamiliar(self), ...localActions(self)]),
     // A loop of the user's own brings frames of other hosts and gateways back: they do not live behind this host's link.
     flow(TABLE.origin, 26, `in_port=${access},dl_src=${hostMac(self, "veth_fac0")}`, localActions(self)),
     flow(TABLE.origin, 25, `in_port=${access},dl_src=${OUR_MACS}`, ["drop"]),
@@ -96,10 +121,8 @@ function groupLines(peer: number, peers: readonly number[]): string[] {
   ];
 }
 
-/** Who may help towards a peer: those that come next after it, so that not everybody asks the same ones. */
-function relaysOf(peer: number, peers: readonly number[]): number[] {
-  const at = peers.indexOf(peer);
-  return [...peers.slice(at + 1), ...peers.slice(0, at)].slice(0, RELAYS);
+function meter(number: number, rate: number): string {
+  return `meter meter=${number},pktps,burst,bands=type=drop,rate=${rate},burst_size=${rate}`;
 }
 
 function tunnelTo(host: number): string {
@@ -115,13 +138,6 @@ function bucket(watchPort: string, actions: readonly string[]): string {
 }
 
 /** Frames of this host's own: stamped with their origin, which transit hosts keep. */
-function localPortLines(port: string, self: number): string[] {
-  return [
-    flow(TABLE.origin, 30, `in_port=${port},dl_dst=${LINK_LOCAL}`, ["drop"]),
-    flow(TABLE.origin, 20, `in_port=${port}`, localActions(self)),
-  ];
-}
-
 function localActions(self: number): string[] {
   return [
     learn(self, 0),
@@ -149,6 +165,12 @@ function peerLines(peer: number): string[] {
     flow(TABLE.out, 15, `reg1=${peer},reg3=1`, [`group:${GROUP.held + peer}`]),
     flow(TABLE.out, 10, `reg1=${peer}`, [`group:${peer}`]),
   ];
+}
+
+/** Remembers that the source has sent from this host. */
+function learnFamiliar(self: number): string {
+  return `learn(table=${TABLE.familiar},hard_timeout=${AGING},priority=10,cookie=${self},limit=${LEARN_LIMIT},` +
+    "NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_SRC[],load:1->NXM_NX_REG4[0])";
 }
 
 /** Remembers where the source is: `reg1` the host on whose direct path it is, 0 for none; `reg2` that it is known at all. */

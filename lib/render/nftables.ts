@@ -4,7 +4,7 @@
 import { GENEVE_PORT, hostAddresses, NETWORKS, RELAY_PORT, VERIFY_PORT, WIREGUARD_PORT } from "../address.ts";
 import type { Baseline, Capabilities } from "../facts.ts";
 import type { Forward } from "../fleet.ts";
-import { LINK } from "../net/network.ts";
+import { EGRESS, LINK } from "../net/network.ts";
 import { HEADER } from "./header.ts";
 
 const TUNNEL_PORTS = `{ ${GENEVE_PORT}, ${RELAY_PORT} }`;
@@ -16,6 +16,8 @@ export interface NftablesInput {
   readonly capabilities: Capabilities;
   /** Beside SSH. */
   readonly forwards: readonly Forward[];
+  /** Ids of all hosts, where default traffic may leave by another host's gateway. */
+  readonly egress?: readonly number[];
 }
 
 /**
@@ -25,7 +27,7 @@ export interface NftablesInput {
  * Packets of the tunnels, the encrypted ones and what is in them for the switch, are many and need no translation: the kernel does
  * not keep track of their connections.
  */
-export function renderNftables({ id, baseline, capabilities, forwards }: NftablesInput): string {
+export function renderNftables({ id, baseline, capabilities, forwards, egress }: NftablesInput): string {
   const host = hostAddresses(id);
   const inside = set([LINK.switch, LINK.intrawireGateway, LINK.wireguard]);
   // The intrawire takes the access network where the direct way is dead (run-paths).
@@ -46,7 +48,7 @@ table inet mobula {
     iifname "${LINK.externalBridge}" udp dport ${WIREGUARD_PORT} notrack
     iifname ${tunnels} ip saddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} notrack
   }
-  chain output {
+${egress ? egressMark(egress) : ""}  chain output {
     type filter hook output priority -300;
     oifname "${LINK.externalBridge}" udp sport ${WIREGUARD_PORT} notrack
     oifname ${tunnels} ip daddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} notrack
@@ -69,7 +71,7 @@ ${tunnelRules(capabilities)}    tcp flags & (syn | rst) == syn tcp option maxseg
     iifname "${LINK.externalBridge}" ct status dnat accept
     iifname ${set([LINK.switch, LINK.intrawireGateway])} oifname "${LINK.externalBridge}" accept
     iifname ${inside} oifname ${inside} ip daddr { ${NETWORKS.wire}, ${NETWORKS.access} } accept
-  }
+${egress ? `    meta mark ${EGRESS.mark} iifname "${LINK.switch}" oifname "${LINK.switch}" accept\n` : ""}  }
   chain postrouting {
     type filter hook postrouting priority 0;
     oifname "${LINK.externalBridge}" ip daddr { ${NETWORKS.wire}, ${NETWORKS.access}, ${NETWORKS.tunnel} } drop
@@ -91,8 +93,22 @@ ${
     oifname "${LINK.externalBridge}" ip saddr { ${NETWORKS.wire}, ${NETWORKS.access} } masquerade
     oifname ${wires} ip daddr ${NETWORKS.intrawire} ip saddr != ${host.intrawire} snat to ${host.intrawire}
     oifname "${LINK.switch}" ip daddr ${NETWORKS.access} ip saddr ${NETWORKS.wire} snat to ${host.gateway}
-  }
+${egress ? `    meta mark ${EGRESS.mark} oifname "${LINK.switch}" masquerade\n` : ""}  }
 }
+`;
+}
+
+/**
+ * What may leave by another host's gateway (run-egress): not what another gateway sends here for the same reason, so that it can never
+ * go around in circles. Masquerade forgets a connection as soon as its way out is another one.
+ */
+function egressMark(hosts: readonly number[]): string {
+  const gateways = hosts.map((id) => hostAddresses(id).gateway).join(", ");
+  const inner = [NETWORKS.wire, NETWORKS.access, NETWORKS.tunnel, "224.0.0.0/3"].join(", ");
+  return `  chain egress {
+    type filter hook prerouting priority -150;
+    iifname "${LINK.switch}" ip saddr ${NETWORKS.access} ip saddr != { ${gateways} } ip daddr != { ${inner} } meta mark set ${EGRESS.mark}
+  }
 `;
 }
 

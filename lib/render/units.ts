@@ -10,7 +10,8 @@ import { FLOW_TABLES, LIST_FLOWS, OFCTL, RUN_DIR, SWITCH_CONTROL, SWITCH_DB } fr
 import { BIN_DIR, DETOUR_PROTOCOL } from "../net/steps.ts";
 import { switchNamespace } from "../net/wanted.ts";
 import type { WantedFile } from "../step.ts";
-import { ETC_DIR } from "./dnsmasq.ts";
+import { ETC_DIR, UPSTREAM_FILE } from "./dnsmasq.ts";
+import { EGRESS_FILE, RUN_EGRESS } from "./egress.ts";
 import { HEADER } from "./header.ts";
 
 const UNIT_DIR = "/etc/systemd/system";
@@ -18,6 +19,9 @@ const UNIT_DIR = "/etc/systemd/system";
 export const RESTORE_FILE = `${ETC_DIR}/restore-switch.sh`;
 
 const OVS_DIR = `${RUN_DIR}/ovs`;
+const VSCTL = `ovs-vsctl --no-syslog --db=${SWITCH_DB} --timeout=30`;
+/** What the switch had learned before it was restarted on purpose. */
+const LEARNED_FILE = `${RUN_DIR}/flows.learned`;
 
 /** The unit that brings the network up at boot. */
 export const MAIN_UNIT = "mobula.service";
@@ -46,13 +50,15 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     ...renderRollback(),
     ...renderFollow(),
     daemonUnit("ovsdb", "Open vSwitch database", { heals: false }),
-    daemonUnit("vswitchd", "Open vSwitch", { heals: true }),
+    daemonUnit("vswitchd", "Open vSwitch", { heals: true, stop: "ease-paths" }),
     daemonUnit("paths", "watch over the direct paths", { heals: false }),
+    daemonUnit("egress", "watch over the way out", { heals: false, ends: true }),
     daemonUnit("dnsmasq", "name server of the gateway", { heals: false }),
     ...(userspace ? [daemonUnit("wireguard", "WireGuard in userspace", { heals: true })] : []),
     program("run-ovsdb", RUN_OVSDB),
     program("run-vswitchd", runVswitchd(capabilities)),
     program("run-paths", RUN_PATHS),
+    program("run-egress", RUN_EGRESS),
     program("run-dnsmasq", RUN_DNSMASQ),
     ...(userspace ? [program("run-wireguard", RUN_WIREGUARD)] : []),
     program("start-units", START_UNITS),
@@ -62,6 +68,8 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     program("load-firewall", LOAD_FIREWALL),
     program("load-flows", LOAD_FLOWS),
     program("restore-switch", RESTORE_SWITCH),
+    program("ease-paths", EASE_PATHS),
+    program("resume-paths", RESUME_PATHS),
   ];
 }
 
@@ -170,7 +178,16 @@ Restart=on-failure
 RestartSec=0.2
 `;
 
-function daemonUnit(name: string, description: string, { heals }: { readonly heals: boolean }): WantedFile {
+interface DaemonOptions {
+  readonly heals: boolean;
+  /** The program that runs before the daemon is stopped. */
+  readonly stop?: string;
+  /** It ends by itself when it is not wanted any more. */
+  readonly ends?: boolean;
+}
+
+function daemonUnit(name: string, description: string, { heals, stop, ends }: DaemonOptions): WantedFile {
+  const before = stop === undefined ? "" : `ExecStop=-${BIN_DIR}/${stop}\n`;
   // A restarted daemon has forgotten what it was told.
   const heal = heals ? `ExecStartPost=${BIN_DIR}/wait-daemon mobula-${name}.service\n` : "";
   const content = `${HEADER}
@@ -184,7 +201,7 @@ StartLimitInterval=0
 
 [Service]
 ExecStart=${BIN_DIR}/run-${name}
-${heal}Restart=always
+${heal}${before}Restart=${ends ? "on-failure" : "always"}
 RestartSec=0.2
 OOMScoreAdjust=-900
 LimitNOFILE=65535
@@ -210,17 +227,29 @@ if [ "$(ovsdb-tool needs-conversion "$db" "$schema")" = yes ]; then ovsdb-tool c
 exec ovsdb-server "$db" --remote=punix:${OVS_DIR}/db.sock --unixctl=${OVS_DIR}/ovsdb.ctl --no-chdir -vconsole:warn -vsyslog:off
 `;
 
+/**
+ * Until `resume-paths` says otherwise, a switch that starts leaves the kernel's flows alone, and its paths silent: as long as it has
+ * neither its routes nor its flows, a hello would be lost, or tell peers that a path that still carries is down.
+ */
 function runVswitchd(capabilities: Capabilities): string {
   return `set -eu
 export OVS_RUNDIR=${OVS_DIR} OVS_DBDIR=${OVS_DIR} OVS_LOGDIR=${OVS_DIR} OVS_SYSCONFDIR=${OVS_DIR}
-ovs-vsctl --db=${SWITCH_DB} --timeout=30 --retry --no-wait init
+vsctl='${VSCTL} --retry --no-wait'
+$vsctl init
+set -- set Open_vSwitch . other_config:flow-restore-wait=true
+for port in $($vsctl --bare --columns=name find Interface bfd:enable=true); do
+  set -- "$@" -- set Interface "$port" bfd:enable=false
+done
+$vsctl "$@"
 exec ip netns exec ${switchNamespace(capabilities)} \\
   ovs-vswitchd ${SWITCH_DB} --unixctl=${SWITCH_CONTROL} --no-chdir -vconsole:warn -vsyslog:off
 `;
 }
 
-const RUN_DNSMASQ =
-  `exec ip netns exec mobula dnsmasq --keep-in-foreground --conf-file=${ETC_DIR}/dnsmasq.conf
+const RUN_DNSMASQ = `[ ! -e ${EGRESS_FILE} ] || . ${EGRESS_FILE}
+# Until run-egress knows better.
+[ -z "\${resolvers:-}" ] || [ -s ${UPSTREAM_FILE} ] || for address in $resolvers; do echo "nameserver $address"; done >${UPSTREAM_FILE}
+exec ip netns exec mobula dnsmasq --keep-in-foreground --conf-file=${ETC_DIR}/dnsmasq.conf
 `;
 
 const RUN_FOLLOW = `exec ip netns exec mobula ${BIN_DIR}/mobula follow
@@ -255,14 +284,21 @@ while [ $tries -lt 200 ]; do
   tries=$((tries + 1))
   sleep 0.05
 done
-# A mark whose maker is gone means nothing.
+expected=
 if [ -e "${RUN_DIR}/expected/$unit" ]; then
   read -r starter <"${RUN_DIR}/expected/$unit" || :
   rm -f "${RUN_DIR}/expected/$unit"
-  grep -qs start-units "/proc/$starter/cmdline" && exit 0
+  # A mark whose maker is gone means nothing.
+  ! grep -qs start-units "/proc/$starter/cmdline" || expected=1
 fi
-# The quick part of the repair; what it misses, the whole one sees.
-[ "$unit" != mobula-vswitchd.service ] || ${BIN_DIR}/restore-switch || :
+if [ "$unit" = mobula-vswitchd.service ]; then
+  # The quick part of the repair; what it misses, the whole one sees.
+  [ "$expected" ] || ${BIN_DIR}/restore-switch || :
+  # It grows old.
+  rm -f ${LEARNED_FILE}
+  ${BIN_DIR}/resume-paths || :
+fi
+[ -z "$expected" ] || exit 0
 exec systemctl restart --no-block ${HEAL_UNIT}
 `;
 
@@ -316,7 +352,8 @@ mv ${RUN_DIR}/firewall.new ${RUN_DIR}/firewall.listing
 /**
  * Takes the text of the flows on standard input. First adds, then removes: no frame meets an empty table, and what was learned (table
  * 1) stays. What bears another cookie than this text's is not of it. Remembers what loading made, so that a change by hand, or a
- * switch that has forgotten all, is noticed.
+ * switch that has forgotten all, is noticed. With "fresh" it is for a switch that has none: only what it needs to carry on, and not
+ * remembered, so that the repair does all of it.
  */
 const LOAD_FLOWS = `set -eu
 umask 077
@@ -337,6 +374,7 @@ for meter in $(pick meter); do
 done
 pick group | sed 's/^/add_or_mod /' | ${OFCTL("add-groups", "-")}
 pick flow | sed -e "s/^/cookie=$cookie,/" -e "$meters" | ${OFCTL("add-flows", "-")}
+[ "\${1:-}" != fresh ] || exit 0
 for table in ${FLOW_TABLES}; do
   ${OFCTL("--no-stats dump-flows", "table=$table")} | grep actions= | grep -v "cookie=$cookie," |
     sed -e 's/ actions=.*//' -e 's/cookie=[^ ]* *//' -e 's/table=[^ ]* *//' -e "s/^ */table=$table,/"
@@ -358,15 +396,74 @@ until ${OFCTL("show")} >/dev/null 2>&1; do
   sleep 0.05
 done
 sh -eu ${RESTORE_FILE}
-exec ${BIN_DIR}/load-flows <${RUN_DIR}/flows.text
+${BIN_DIR}/load-flows fresh <${RUN_DIR}/flows.text
+[ ! -e ${LEARNED_FILE} ] || ${OFCTL("add-flows", LEARNED_FILE)}
 `;
+
+/** So many times longer than usual the peers of a switch that is about to be restarted wait for its next hello: 3 s unless told. */
+const EASE = 10;
+
+/**
+ * Before a restart on purpose. The peers are told to wait longer for the next hello (a change of the interval is told at once, by a
+ * poll sequence: RFC 5880, 6.8.3) and so do not see the host go while the kernel carries on; in userspace nothing is carried, but
+ * nobody turns the tree over for a moment. What was learned is kept. A host that is stopped is to be missed at once.
+ */
+const EASE_PATHS = `set -eu
+systemctl list-jobs --no-legend --no-pager | grep -q ' mobula-vswitchd.service  *restart ' || exit 0
+vsctl='${VSCTL} --no-wait'
+set --
+for port in $($vsctl --bare --columns=name find Interface bfd:enable=true); do
+  interval=$($vsctl get Interface "$port" bfd:min_rx | tr -d '"')
+  set -- "$@" -- set Interface "$port" "bfd:min_tx=$((interval * ${EASE}))"
+done
+[ $# -gt 0 ] || exit 0
+shift
+$vsctl "$@"
+${OFCTL("--no-stats dump-flows", "table=1")} | grep actions= >${LEARNED_FILE} || :
+# The poll and its answer.
+sleep 0.1
+`;
+
+/**
+ * Lets the switch answer and the paths speak again, as often as they are to. Peers that never saw the host go take the first hello for
+ * its end; the first two seconds are therefore spent on telling them changed intervals (see run-paths, which is slower to notice).
+ */
+const RESUME_PATHS = `set -eu
+${VSCTL} remove Open_vSwitch . other_config flow-restore-wait
+vsctl='${VSCTL} --no-wait'
+ports=$($vsctl --bare --columns=name find Interface bfd:enable=false)
+[ "$ports" ] || exit 0
+interval=$($vsctl get Interface "\${ports%%[!a-z0-9-]*}" bfd:min_rx | tr -d '"')
+tell() {
+  set -- "$1"
+  for port in $ports; do set -- "$@" -- set Interface "$port" bfd:enable=true "bfd:min_tx=$1"; done
+  shift 2
+  $vsctl "$@"
+}
+now() { read -r up rest </proc/uptime; echo "\${up%%.*}"; }
+end=$(($(now) + 2))
+more=0
+while [ "$(now)" -lt $end ]; do
+  tell $((interval + more))
+  more=$((1 - more))
+  sleep 0.02
+done
+tell "$interval"
+`;
+
+/** Milliseconds; nobody has asked for it, so it is a change. */
+const ODD_INTERVAL = 997;
 
 /**
  * Watches what Open vSwitch writes down of BFD; nothing is polled. A path that dies: if the wire to that host is silent too (its switch
  * may be restarting, which is none of the intrawire's business), the host's intrawire address goes over the access network. A path
  * that dies twice within 30 s is left alone for 10 s (table 2), so that nothing flaps faster than that.
+ *
+ * A session that begins says hello once a second (RFC 5880, 6.8.3), except when it has a changed interval to tell, and that it has
+ * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already.
  */
 const RUN_PATHS = `state=${RUN_DIR}/paths
+vsctl='${VSCTL} --no-wait'
 rm -rf "$state"
 mkdir -p "$state"
 now() { read -r up rest </proc/uptime; echo "\${up%%.*}"; }
@@ -415,12 +512,23 @@ lives() {
   ip route flush cache
   ip -n mobula route flush cache
 }
+hurry() {
+  before=$(cat "$state/$1.hurried" 2>/dev/null || echo -60)
+  now >"$state/$1.hurried"
+  [ $(($(now) - before)) -ge 5 ] || return 0
+  $vsctl set Interface "$1" bfd:min_tx=${ODD_INTERVAL}
+  interval=$($vsctl get Interface "$1" bfd:min_rx | tr -d '"')
+  $vsctl set Interface "$1" "bfd:min_tx=$interval"
+}
 until [ -S ${OVS_DIR}/db.sock ]; do sleep 0.1; done
 ovsdb-client --format=csv --no-headings monitor ${SWITCH_DB} Open_vSwitch Interface name,bfd_status |
 while IFS=, read -r uuid action name status; do
+  case $action,$status in
+    old,*) continue ;;
+    *' state=init'*) hurry "$name" </dev/null & ;;
+  esac
   case $name in mo-path-*) peer=\${name#mo-path-} ;; *) continue ;; esac
   case $action,$status in
-    old,*) ;;
     delete,*) lives "$peer" ;;
     *'forwarding=""true""'*) lives "$peer" ;;
     *'forwarding=""false""'*) died "$peer" ;;

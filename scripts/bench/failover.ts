@@ -24,11 +24,14 @@ import {
   waitForPaths,
 } from "../../tests/lab/switching.ts";
 import { pause, waitFor } from "../../tests/lab/wait.ts";
+import { type Halves, measureOutages, measureThinPath } from "./outages.ts";
 
 /** What was asked for. */
 export interface FailoverOptions {
   /** How often each case is tried. */
   readonly rounds: number;
+  /** How often each of the long ones is: a minute without an underlay, in two halves, or with packets lost. */
+  readonly outages: number;
   /** Sizes of the fleets whose path stretch and idle switches are measured; empty: none. */
   readonly hosts: readonly number[];
 }
@@ -40,6 +43,8 @@ interface Case {
 }
 
 const THREE = ["alpha", "beta", "gamma"];
+/** The fleet of the long cases. */
+const HALVES: Halves = [["alpha", "beta"], ["gamma", "delta"]];
 /** Between whom pings run, on which network. Cases strike alpha and its pair with beta. */
 const FLOWS = [
   { name: "access, alpha - beta", from: "alpha", to: "beta", network: "gateway" },
@@ -204,12 +209,19 @@ async function measureFleet(size: number): Promise<string> {
 }
 
 /** Measures everything and prints it. */
-export async function benchFailover({ rounds, hosts }: FailoverOptions): Promise<void> {
+export async function benchFailover({ rounds, outages, hosts }: FailoverOptions): Promise<void> {
   await ensurePackages();
   if (rounds > 0) {
     await withLab("failover", hostsOf(THREE), async (lab) => {
       await push(lab);
       await measureCases(lab, rounds);
+    });
+  }
+  if (outages > 0) {
+    await withLab("failover", hostsOf(HALVES.flat()), async (lab) => {
+      await push(lab);
+      await measureThinPath(lab, HALVES.flat(), outages);
+      await measureOutages(lab, HALVES, outages);
     });
   }
   for (const size of hosts) console.log(await measureFleet(size));
@@ -226,6 +238,7 @@ export async function failoverCommand(args: readonly string[]): Promise<number> 
     "what it costs when something of the access network dies",
   )
     .option("--rounds <n>", "try each case so many times; 0: none", parseNumber, 20)
+    .option("--outages <n>", "try each of the long cases so many times; 0: none", parseNumber, 3)
     .option("--hosts <n...>", "sizes of fleets whose path stretch and idle switches are measured", [
       "3",
       "6",
@@ -233,7 +246,7 @@ export async function failoverCommand(args: readonly string[]): Promise<number> 
       "24",
     ])
     .parse([...args], { from: "user" });
-  const { rounds, hosts } = program.opts();
-  await benchFailover({ rounds, hosts: hosts.map(parseNumber).filter((size) => size > 1) });
+  const { rounds, outages, hosts } = program.opts();
+  await benchFailover({ rounds, outages, hosts: hosts.map(parseNumber).filter((size) => size > 1) });
   return 0;
 }

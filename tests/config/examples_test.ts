@@ -6,9 +6,10 @@ import type { Host } from "../../lib/fleet.ts";
 const EXAMPLES = new URL("../../examples/", import.meta.url).pathname;
 
 /** One line for each host: address, id, name, access, SSH target. */
-function summary({ address, id, hostname, access, ssh, pinnedKeys }: Host): string {
+function summary({ address, id, hostname, access, ssh, pinnedKeys, egress }: Host): string {
   const login = `${ssh.user ?? ""}@${ssh.host}:${ssh.port ?? ""}${ssh.become ? " sudo" : ""}`;
-  return [address, id, hostname, access, login, ssh.identityFile, pinnedKeys && "pinned"]
+  const out = egress && `out by ${egress.probes.join(", ")}`;
+  return [address, id, hostname, access, login, ssh.identityFile, pinnedKeys && "pinned", out]
     .filter((part) => part !== undefined).join(" ");
 }
 
@@ -32,6 +33,14 @@ const EXPECTED: Record<string, { hosts: string[]; keepKeys?: boolean; underlayMt
       "203.0.113.7 256 beta.example.com none admin@203.0.113.7:22 sudo",
       "203.0.113.8 257 gamma.example.com auto admin@bastion-gamma:2222 sudo ~/.ssh/id_ed25519",
     ],
+  },
+  "egress/hosts.yml": {
+    hosts: [
+      "198.51.100.2 2 alpha auto @198.51.100.2: out by 192.0.2.1, 9.9.9.9",
+      "198.51.100.3 3 beta auto @198.51.100.3: out by 9.9.9.9, 1.1.1.1",
+      "198.51.100.4 4 gamma auto @198.51.100.4:",
+    ],
+    keepKeys: true,
   },
   "minimal/hosts.yml": {
     hosts: ["198.51.100.2 2 alpha none @198.51.100.2:", "198.51.100.3 3 beta none @198.51.100.3:"],

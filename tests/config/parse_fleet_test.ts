@@ -275,8 +275,8 @@ const REFUSED: Record<string, [Texts, ...string[]]> = {
     `${AT}.hostid: unknown setting; did you mean host_id?`,
     `${AT}.host_name: unknown setting; did you mean hostname?`,
     `${AT}.mobula_acess: unknown setting; did you mean mobula_access?`,
-    `${AT}.mobula_color: unknown setting; expected mobula_access, mobula_keys, mobula_mtu, mobula_switching, ` +
-    "mobula_bfd_interval, mobula_bfd_multiplier or mobula_flood_limit",
+    `${AT}.mobula_color: unknown setting; expected mobula_access, mobula_egress, mobula_egress_probes, mobula_keys, ` +
+    "mobula_mtu, mobula_switching, mobula_bfd_interval, mobula_bfd_multiplier or mobula_flood_limit",
     `${AT}.host_id: missing; expected ${ID}`,
     `${AT}.hostname: missing; expected ${NAME}`,
   ],
@@ -302,6 +302,12 @@ const REFUSED: Record<string, [Texts, ...string[]]> = {
     "hosts.yml: all.vars.mobula_bfd_interval: found 5; expected a whole number from 20 to 10000",
     "hosts.yml: all.vars.mobula_bfd_multiplier: found 1; expected a whole number from 2 to 20",
     "hosts.yml: all.vars.mobula_flood_limit: found 0; expected a whole number from 10 to 1000000",
+  ],
+  "wrong values for the way out": [
+    { hosts: withSetting("mobula_egress: both, mobula_egress_probes: [9.9.9.9, 10.31.0.2]") },
+    `${AT}.mobula_egress_probes: found a list; expected a list of 1 to 4 IPv4 addresses on the Internet ` +
+    "that answer a ping",
+    `${AT}.mobula_egress: found "both"; expected own or failover`,
   ],
   "an MTU above 9216": [
     withVars("mobula_mtu: 9217"),

@@ -258,6 +258,14 @@ const CASES: readonly Case[] = [
     causes: [/^alpha has no way to the world: the gateway has no default route$/],
   },
   {
+    what: "no way to the world but another host's",
+    answer: fails((from, { kind }) => from === "alpha" && kind === "world", "its own way out is lost"),
+    evidence: (name, evidence) => name === "alpha" ? { ...evidence, egress: "10.31.0.3" } : evidence,
+    causes: [
+      /^alpha: its own way out is lost; default traffic leaves by gamma meanwhile$/,
+    ],
+  },
+  {
     what: "a clock is wrong",
     evidence: (name, evidence) =>
       name === "beta" ? { ...evidence, clock: { low: 89_900, high: 90_100 } } : evidence,
@@ -310,6 +318,29 @@ const CASES: readonly Case[] = [
     evidence: (name, evidence) =>
       name === "alpha" ? { ...evidence, paths: [{ name: "mo-path-2", up: false }] } : evidence,
     causes: [/^the path \(BFD\) at alpha, towards beta: mo-path-2 is down$/],
+  },
+  {
+    what: "a third host carries a pair whose path is held back",
+    evidence: (name, evidence) =>
+      name === "alpha"
+        ? { ...evidence, paths: [{ name: "mo-path-2", up: true, held: true, over: 3 }] }
+        : evidence,
+    causes: [
+      /^the path \(BFD\) at alpha, towards beta: mo-path-2 is held back, because it died twice within 30 s; gamma carries its traffic$/,
+    ],
+  },
+  {
+    what: "the underlay is cut, and a third host carries the pair",
+    evidence: (name, evidence) => {
+      if (name === "gamma") return evidence;
+      return {
+        ...counters({ alpha: ["beta", 0, 500], beta: ["alpha", 0, 500] })(name, evidence),
+        paths: [{ name: `mo-path-${name === "alpha" ? 2 : 1}`, up: false, over: 3 }],
+      };
+    },
+    causes: [
+      /^the underlay between alpha and beta is broken both ways; they reach each other over gamma meanwhile$/,
+    ],
   },
 ];
 

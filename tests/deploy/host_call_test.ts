@@ -51,3 +51,16 @@ Deno.test("callHost: no answer and an answer of another shape say what came inst
     /another shape.*generation/s,
   );
 });
+
+Deno.test("callHost: a probe's answer arrives whole", async () => {
+  const result = {
+    pings: [1.5, null],
+    names: ["10.31.128.2"],
+    capabilities: { wireguard: "kernel", datapath: "system" },
+    clock: 2,
+    egress: "10.31.0.3",
+    paths: [{ name: "mo-path-2", up: true, held: true, over: 3 }, { name: "mo-t-2", up: false }],
+  };
+  const line = JSON.stringify({ event: "result", result });
+  assertEquals(await callHost(saying([line]), "probe", { pings: [], names: [] }), result);
+});

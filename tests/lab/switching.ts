@@ -21,6 +21,17 @@ export async function cutPaths(lab: Lab, ...directions: Direction[]): Promise<vo
   );
 }
 
+/** Drops so many of a hundred packets that go in these directions; whatever was cut before is whole again. */
+export async function thinPaths(lab: Lab, percent: number, ...directions: Direction[]): Promise<void> {
+  const address = (name: string) => lab.host(name).address;
+  await setCuts(
+    lab,
+    directions.map(([from, to]) =>
+      `ip saddr ${address(from)} ip daddr ${address(to)} numgen random mod 100 < ${percent} drop`
+    ),
+  );
+}
+
 /** Takes hosts off the underlay, as if their cables were pulled: nothing that could notice it is told. */
 export async function cutHosts(lab: Lab, ...names: string[]): Promise<void> {
   await setCuts(
@@ -157,6 +168,18 @@ export async function waitForDeadPath(lab: Lab, [from, to]: Direction): Promise<
     times = (await livePorts(lab, from)).includes(port) ? 0 : times + 1;
     return times >= DEAD_TIMES;
   }, { intervalMs: 20 });
+}
+
+/** How often a host's direct path to another one has come up or gone down, and whether it is used just now. */
+export async function pathUse(lab: Lab, [from, to]: Direction): Promise<{ flaps: number; used: boolean }> {
+  const peer = lab.host(to).id;
+  const [status, held] = await Promise.all([
+    vsctl(lab, from, "get", "Interface", `mo-path-${peer}`, "bfd_status"),
+    ofctl(lab, from, "dump-flows", "table=2"),
+  ]);
+  const flaps = Number(/flap_count="?(\d+)/.exec(status)?.[1] ?? 0);
+  const isHeld = [...held.matchAll(/reg1=(0x[0-9a-f]+|\d+)/g)].some(([, id]) => Number(id) === peer);
+  return { flaps, used: /, state=up/.test(status) && !isHeld };
 }
 
 /** The host that is the root of the tree. */

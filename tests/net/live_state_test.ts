@@ -135,3 +135,30 @@ for (
     assertEquals(parseLiveState(text, { wayOut: true }).wayOut, [...wrong]);
   });
 }
+
+Deno.test("parsePaths: what is not used is carried by the first third host that is reached", () => {
+  const bfd = (peer: number, up: boolean) =>
+    ["mo-path", "mo-t"].map((kind) =>
+      `---- ${kind}-${peer} ----\n\tForwarding: ${up}\n\tLocal Session State: ${up ? "up" : "down"}\n`
+    ).join("");
+  const held =
+    " cookie=0x0, duration=2.1s, table=2, hard_timeout=10, priority=10,reg1=0x5 actions=load:0x1\n";
+  assertEquals(parsePaths([bfd(5, true), bfd(2, true), bfd(3, false), bfd(4, false)].join(""), held), [
+    { name: "mo-path-5", up: true, held: true, over: 2 },
+    { name: "mo-t-5", up: true },
+    { name: "mo-path-2", up: true },
+    { name: "mo-t-2", up: true },
+    { name: "mo-path-3", up: false, over: 5 },
+    { name: "mo-t-3", up: false },
+    { name: "mo-path-4", up: false, over: 5 },
+    { name: "mo-t-4", up: false },
+  ]);
+  assertEquals(parsePaths(bfd(2, false)), [{ name: "mo-path-2", up: false }, { name: "mo-t-2", up: false }]);
+});
+
+Deno.test("parseLiveState: the way out: another host's gateway meanwhile", () => {
+  const output =
+    "@@routes\ndefault via 198.51.100.254 dev mo-ext-gw\n@@egress\ndefault via 10.31.0.3 dev ovsbr-mobula proto 109\n";
+  const { egress, wayOut } = parseLiveState(output, { wayOut: true });
+  assertEquals({ egress, wayOut }, { egress: "10.31.0.3", wayOut: ["its own way out is lost"] });
+});

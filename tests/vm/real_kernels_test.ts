@@ -23,6 +23,7 @@ import {
   verify,
   waitForNetwork,
 } from "./stage.ts";
+import { declareSwitch } from "./switch.ts";
 import { declareTree } from "./tree.ts";
 import { declareVlans } from "./vlans.ts";
 
@@ -93,6 +94,7 @@ declareNeighbours(proof);
 declareMtu(proof);
 declareLoss(proof);
 declareTree(proof);
+declareSwitch(proof);
 const { afterReboot } = declareCompany(proof);
 
 proof("machines: all rebooted at once, the network is back by itself", async (lab) => {

