@@ -113,6 +113,8 @@ export async function inject(stage: ChaosStage, injection: Injection): Promise<O
       );
     }
     if (filled) await emptyDisk(stage);
+    // An order that was never taken must not strike, or stop, the push that repairs.
+    await clearOrders(stage);
     const convergedBy = await converge(stage, problems);
     const { sent, lost } = await ping.stop();
     return {

@@ -29,8 +29,10 @@ export const CHAOS_HOSTS: readonly HostOptions[] = [
   { name: "gamma", address: "198.51.100.4", suite: "bookworm" },
 ];
 
-/** Seconds. */
-export const CONFIRM_TIMEOUT = 20;
+/** Seconds: a new host's activation may take this long on a busy machine. */
+export const CONFIRM_TIMEOUT = 30;
+/** The same where nobody is going to confirm. */
+const ABANDONED_TIMEOUT = 10;
 
 const LOCAL_DIR = "/root/fleet";
 const LOCAL_PROGRAM = "/root/mobula";
@@ -88,7 +90,7 @@ export async function writeChaosInventory(
 
 /** Arguments of a push; where it is to be abandoned nobody waits longer than need be. */
 export function pushOptions({ abandonedAt }: Pick<Scenario, "abandonedAt"> = {}): string[] {
-  const seconds = abandonedAt === undefined ? CONFIRM_TIMEOUT : CONFIRM_TIMEOUT / 2;
+  const seconds = abandonedAt === undefined ? CONFIRM_TIMEOUT : ABANDONED_TIMEOUT;
   return ["--verbose", "--confirm-timeout", String(seconds)];
 }
 
