@@ -14,12 +14,17 @@ interface Suite {
   /** Arguments of `deno`; for test suites those of `deno test` without reporting and filter. */
   readonly deno: readonly string[];
   readonly counts: boolean;
+  /** How many files run at a time where `--parallel` is among the arguments; default: one for each processor. */
+  readonly jobs?: number;
   /** The same where everything is to be tested, however long it takes. */
   readonly more?: readonly string[];
 }
 
 /** Pure code is tested without permission to do anything: a stray effect fails by itself. */
 const PURE = ["tests/config", "tests/distro", "tests/net", "tests/render", "tests/golden", "tests/pure"];
+
+/** Labs at a time: most of a lab's life is waiting. */
+const LABS = 2;
 
 /** All suites, quick ones first. */
 const SUITES: readonly Suite[] = [
@@ -42,9 +47,16 @@ const SUITES: readonly Suite[] = [
   {
     name: "lab",
     title: "real hosts in containers",
-    deno: ["-A", "--ignore=tests/lab/all", "tests/lab"],
+    deno: ["-A", "--parallel", "--ignore=tests/lab/all,tests/lab/timed", "tests/lab"],
+    jobs: LABS,
     counts: true,
-    more: ["-A", "tests/lab"],
+    more: ["-A", "--parallel", "--ignore=tests/lab/timed", "tests/lab"],
+  },
+  {
+    name: "timed",
+    title: "what a busy machine would spoil: losses, gaps, strikes",
+    deno: ["-A", "tests/lab/timed"],
+    counts: true,
   },
   {
     name: "vm",
@@ -127,8 +139,9 @@ function machinesLeftOut(): string | undefined {
   return 'because there is no qemu-system-x86_64; "apt-get install qemu-system-x86 qemu-utils", or MOBULA_TEST_VM=1';
 }
 
-async function runDeno(args: readonly string[]): Promise<boolean> {
-  const { success } = await new Deno.Command(Deno.execPath(), { args: [...args], stdin: "null" }).spawn()
+async function runDeno(args: readonly string[], jobs?: number): Promise<boolean> {
+  const env: Record<string, string> = jobs === undefined ? {} : { DENO_JOBS: String(jobs) };
+  const { success } = await new Deno.Command(Deno.execPath(), { args: [...args], env, stdin: "null" }).spawn()
     .status;
   return success;
 }
@@ -140,7 +153,7 @@ async function runTests(suite: Suite, filter: string | undefined): Promise<{ ok:
       ...["test", "--no-check", `--junit-path=${report}`],
       ...(filter ? [`--filter=${filter}`] : []),
       ...suite.deno,
-    ]);
+    ], suite.jobs);
     return { ok, counts: readCounts(await Deno.readTextFile(report)) };
   } finally {
     await Deno.remove(report);

@@ -3,13 +3,13 @@
  * tree when all flows are lost. Three hosts; what is counted is asserted, times are printed. Needs root and the lab's packages.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { hostAddresses } from "../../lib/address.ts";
-import { executable } from "./executables.ts";
-import { writeInventory } from "./inventory.ts";
-import type { HostOptions, Lab } from "./lab.ts";
-import { unreached, waitForAnswers } from "./probes.ts";
-import { expectCode, mobula, setStage } from "./proof.ts";
-import { ask, mainPids } from "./snapshot.ts";
+import { hostAddresses } from "../../../lib/address.ts";
+import { executable } from "../executables.ts";
+import { writeInventory } from "../inventory.ts";
+import type { HostOptions, Lab } from "../lab.ts";
+import { unreached, waitForAnswers } from "../probes.ts";
+import { expectCode, mobula, setStage } from "../proof.ts";
+import { ask, mainPids } from "../snapshot.ts";
 import {
   type Answers,
   cutHosts,
@@ -25,8 +25,8 @@ import {
   vsctl,
   waitForDeadPath,
   waitForPaths,
-} from "./switching.ts";
-import { waitFor } from "./wait.ts";
+} from "../switching.ts";
+import { waitFor } from "../wait.ts";
 
 const HOSTS: readonly HostOptions[] = [
   { name: "alpha", address: "198.51.100.2", suite: "trixie" },

@@ -3,16 +3,16 @@
  * its names, and returns. Three hosts and a world; what is counted is asserted, times are printed. Needs root and the lab's packages.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { executable } from "./executables.ts";
-import { writeInventory } from "./inventory.ts";
-import type { HostOptions, Lab } from "./lab.ts";
-import { allInnerAddresses, seenAddress, unreached } from "./probes.ts";
-import { must } from "./process.ts";
-import { expectCode, mobula, setStage } from "./proof.ts";
-import { ask } from "./snapshot.ts";
-import { during, startFlow, waitForPaths } from "./switching.ts";
-import { DEPLOYER, WEB_NAME, WEB_SERVER } from "./underlay.ts";
-import { waitFor } from "./wait.ts";
+import { executable } from "../executables.ts";
+import { writeInventory } from "../inventory.ts";
+import type { HostOptions, Lab } from "../lab.ts";
+import { allInnerAddresses, seenAddress, unreached } from "../probes.ts";
+import { must } from "../process.ts";
+import { expectCode, mobula, setStage } from "../proof.ts";
+import { ask } from "../snapshot.ts";
+import { during, startFlow, waitForPaths } from "../switching.ts";
+import { DEPLOYER, WEB_NAME, WEB_SERVER } from "../underlay.ts";
+import { waitFor } from "../wait.ts";
 
 const HOSTS: readonly HostOptions[] = [
   { name: "alpha", address: "198.51.100.2", suite: "trixie" },

@@ -3,16 +3,16 @@
  * bridged to a host's access link. Three hosts; what is counted is asserted. Needs root and the lab's packages.
  */
 import { assert, assertEquals } from "@std/assert";
-import { hostMac } from "../../lib/address.ts";
-import { type Capture, capture, type Frame, renderFrame, sendFrame } from "./capture.ts";
-import { addGuest } from "./client.ts";
-import { executable } from "./executables.ts";
-import { writeInventory } from "./inventory.ts";
-import type { HostOptions, Lab, Place } from "./lab.ts";
-import { unreached, waitForAnswers } from "./probes.ts";
-import { must } from "./process.ts";
-import { expectCode, mobula, setStage } from "./proof.ts";
-import { ask } from "./snapshot.ts";
+import { hostMac } from "../../../lib/address.ts";
+import { type Capture, capture, type Frame, renderFrame, sendFrame } from "../capture.ts";
+import { addGuest } from "../client.ts";
+import { executable } from "../executables.ts";
+import { writeInventory } from "../inventory.ts";
+import type { HostOptions, Lab, Place } from "../lab.ts";
+import { unreached, waitForAnswers } from "../probes.ts";
+import { must } from "../process.ts";
+import { expectCode, mobula, setStage } from "../proof.ts";
+import { ask } from "../snapshot.ts";
 import {
   appctl,
   during,
@@ -23,8 +23,8 @@ import {
   startFlow,
   vsctl,
   waitForPaths,
-} from "./switching.ts";
-import { waitFor } from "./wait.ts";
+} from "../switching.ts";
+import { waitFor } from "../wait.ts";
 
 const HOSTS: readonly HostOptions[] = [
   { name: "alpha", address: "198.51.100.2", suite: "trixie" },
@@ -34,7 +34,7 @@ const HOSTS: readonly HostOptions[] = [
 const NAMES = HOSTS.map(({ name }) => name);
 const GATEWAYS = ["10.31.0.2", "10.31.0.3", "10.31.0.4"];
 
-const { proof } = setStage<void>({ name: "direct", hosts: HOSTS, prepare });
+const { proof } = setStage<void>({ name: "guests", hosts: HOSTS, prepare });
 
 /** Declares a test that begins without VMs and with a tree at rest, whatever became of the test before. */
 function guestProof(name: string, check: (lab: Lab) => Promise<void>): void {

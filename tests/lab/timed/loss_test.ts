@@ -3,13 +3,13 @@
  * executables of the hosts differ. Needs root and the lab's packages.
  */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { executable } from "./executables.ts";
-import { writeInventory } from "./inventory.ts";
-import { expectNoLoss, expectShortGap, renderLosses } from "./loss.ts";
-import { expectCode, mobula, setStage } from "./proof.ts";
-import { type Before, expectSettled, lossOfPush, NAMES, prepare, publicKeys } from "./loss_stage.ts";
-import { ask } from "./snapshot.ts";
-import { LOSS_HOSTS as HOSTS, UPDATES, withClientKey } from "./updates.ts";
+import { executable } from "../executables.ts";
+import { writeInventory } from "../inventory.ts";
+import { expectNoLoss, expectShortGap, renderLosses } from "../loss.ts";
+import { expectCode, mobula, setStage } from "../proof.ts";
+import { type Before, expectSettled, lossOfPush, NAMES, prepare, publicKeys } from "../loss_stage.ts";
+import { ask } from "../snapshot.ts";
+import { LOSS_HOSTS as HOSTS, UPDATES, withClientKey } from "../updates.ts";
 
 const { proof } = setStage<Before>({ name: "loss", hosts: HOSTS, prepare });
 

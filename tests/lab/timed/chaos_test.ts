@@ -3,11 +3,11 @@
  * at all of them. Needs root and the lab's packages.
  */
 import { assert, assertEquals } from "@std/assert";
-import { type Injection, injectionsOf, nameOf, pointsOf, spread } from "../chaos/points.ts";
-import { injectAll, listInjections, renderSummary } from "../chaos/run.ts";
-import { SCENARIOS, VICTIM } from "../chaos/scenarios.ts";
-import { CHAOS_HOSTS, type ChaosStage, prepareChaos } from "../chaos/stage.ts";
-import { setStage } from "./proof.ts";
+import { type Injection, injectionsOf, nameOf, pointsOf, spread } from "../../chaos/points.ts";
+import { injectAll, listInjections, renderSummary } from "../../chaos/run.ts";
+import { SCENARIOS, VICTIM } from "../../chaos/scenarios.ts";
+import { CHAOS_HOSTS, type ChaosStage, prepareChaos } from "../../chaos/stage.ts";
+import { setStage } from "../proof.ts";
 
 /** Each fault and each scenario at least twice. */
 const COUNT = 12;
