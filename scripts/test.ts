@@ -140,7 +140,9 @@ function machinesLeftOut(): string | undefined {
 }
 
 async function runDeno(args: readonly string[], jobs?: number): Promise<boolean> {
-  const env: Record<string, string> = jobs === undefined ? {} : { DENO_JOBS: String(jobs) };
+  const env: Record<string, string> = jobs === undefined
+    ? {}
+    : { DENO_JOBS: String(jobs), MOBULA_LAB_BUSY: "1" };
   const { success } = await new Deno.Command(Deno.execPath(), { args: [...args], env, stdin: "null" }).spawn()
     .status;
   return success;

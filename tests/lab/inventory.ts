@@ -4,6 +4,9 @@
 import { stringify } from "@std/yaml";
 import type { Lab } from "./lab.ts";
 
+/** Where labs run beside each other, a switch that stands still for a moment is not to be taken for dead. */
+const PATIENCE = Deno.env.get("MOBULA_LAB_BUSY") === "1" ? { mobula_bfd_multiplier: 10 } : {};
+
 /** What the inventory says beyond the hosts. */
 export interface InventoryOptions {
   /** Default: the lab's directory. */
@@ -41,7 +44,7 @@ function inventory(lab: Lab, { hosts, vars, hostVars }: InventoryOptions): Recor
   return {
     all: {
       hosts: Object.fromEntries(entries),
-      vars: { ansible_user: "root", mobula_access: "auto", mobula_keys: "keep", ...vars },
+      vars: { ansible_user: "root", mobula_access: "auto", mobula_keys: "keep", ...PATIENCE, ...vars },
     },
   };
 }
