@@ -30,7 +30,7 @@ const RECONNECTING = ["activate", "confirm", "reboot", "uninstall"];
 /**
  * `$1` = this holder (push.number), `$2` = who it is, `$3` = lease, `$4` = what the end of the connection means, `$5` = a lock that
  * is known to be dead. Says `taken`, before it perhaps `left …`, or `held …`; then reads `beat LEASE MEANING` and `release`, and says
- * `lost` when somebody else has the lock. The clock is that of the time since boot.
+ * `lost` when another push has the lock; a newer connection of the same one is none. The clock is that of the time since boot.
  */
 const HOLD = `me=$1 who=$2 lease=$3 meaning=$4 dead=$5
 dir=/run/mobula; lock=$dir/push.lock; beat=$dir/push.beat
@@ -53,7 +53,7 @@ echo taken
 while read -r word seconds end; do
   lease=$seconds meaning=$end
   owner
-  [ "$owner" = "$me" ] || { [ "$owner" = "" ] || echo lost; exit 0; }
+  [ "$owner" = "$me" ] || { [ "$owner" = "" ] || [ "\${owner%.*}" = "\${me%.*}" ] || echo lost; exit 0; }
   [ "$word" = release ] && { rm -f "$lock" "$beat"; rmdir "$dir" 2>/dev/null; exit 0; }
   beats
 done

@@ -201,3 +201,23 @@ lockTest(
     assertEquals(await left(), "");
   },
 );
+
+lockTest(
+  "HostLock: a newer connection of the same push does not take the lock away from it",
+  async (bench) => {
+    const [first, second, third] = [
+      await bench.lockOf("first"),
+      await bench.lockOf("second"),
+      await bench.lockOf("third"),
+    ];
+    assertEquals(await first.lock.take(), { taken: true });
+    const options = { push: "first", who: "{}", phase: () => "stage", onLost: () => {} };
+    const newer = new HostLock(second.ssh, options);
+    // Its first holder would bear the number of the one that it replaces.
+    for (let count = 0; count < 2; count++) assertEquals((await newer.take()).taken, true);
+    await first.lock.release();
+    assertEquals(first.lost(), false);
+    assertEquals((await third.lock.take()).taken, false);
+    await newer.release();
+  },
+);
