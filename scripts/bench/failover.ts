@@ -21,9 +21,10 @@ import {
   pathStretch,
   startFlow,
   waitForDeadPath,
+  waitForHealed,
   waitForPaths,
 } from "../../tests/lab/switching.ts";
-import { pause, waitFor } from "../../tests/lab/wait.ts";
+import { pause } from "../../tests/lab/wait.ts";
 import { type Halves, measureOutages, measureThinPath } from "./outages.ts";
 
 /** What was asked for. */
@@ -101,10 +102,7 @@ async function restartSwitch(lab: Lab): Promise<void> {
 async function healed(lab: Lab): Promise<void> {
   await pause(AFTERMATH);
   await waitForPaths(lab, THREE, 60_000);
-  await waitFor("the end of the healing", async () => {
-    const { stdout } = await lab.exec("alpha", ["systemctl", "is-active", "mobula-heal.service"]);
-    return /^(inactive|failed)/.test(stdout);
-  }, { deadlineMs: 60_000 });
+  await waitForHealed(lab, "alpha");
   await waitForAnswers("alpha", () => lab.network("beta", "mobula"), ["10.31.0.2"], 20_000);
 }
 

@@ -182,6 +182,20 @@ export async function pathUse(lab: Lab, [from, to]: Direction): Promise<{ flaps:
   return { flaps, used: /, state=up/.test(status) && !isHeld };
 }
 
+/** Waits until a host's switch that was started again has all that it had, and nobody works on it any more. */
+export async function waitForHealed(lab: Lab, host: string, deadlineMs = 60_000): Promise<void> {
+  const script =
+    "systemctl is-active --quiet mobula-vswitchd.service && test -e /run/mobula/flows.listing && " +
+    "! systemctl is-active mobula-heal.service | grep -qx -e active -e activating";
+  await waitFor(
+    `the repair of ${host}`,
+    async () => (await lab.exec(host, ["sh", "-c", script])).code === 0,
+    {
+      deadlineMs,
+    },
+  );
+}
+
 /** The host that is the root of the tree. */
 export async function rootHost(lab: Lab, names: readonly string[]): Promise<string> {
   for (const name of names) {

@@ -5,8 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { hostAddresses } from "../../lib/address.ts";
 import type { Lab } from "../lab/lab.ts";
-import { during, type Flow, startFlow, vsctl, waitForPaths } from "../lab/switching.ts";
-import { waitFor } from "../lab/wait.ts";
+import { during, type Flow, startFlow, vsctl, waitForHealed, waitForPaths } from "../lab/switching.ts";
 import { NAMES, NETWORK_DEADLINE_MS, onHost, type Proof } from "./stage.ts";
 
 const GONE = 'while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done';
@@ -35,10 +34,7 @@ export function declareSwitch(proof: Proof, names: readonly string[] = NAMES): v
       "{}",
       "the switch answers for itself again",
     );
-    await waitFor("the end of the healing", async () => {
-      const { stdout } = await lab.exec(one, ["systemctl", "is-active", "mobula-heal.service"]);
-      return stdout.trim() === "inactive";
-    }, { deadlineMs: NETWORK_DEADLINE_MS });
+    await waitForHealed(lab, one, NETWORK_DEADLINE_MS);
   });
 }
 

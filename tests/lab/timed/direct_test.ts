@@ -24,6 +24,7 @@ import {
   startFlow,
   vsctl,
   waitForDeadPath,
+  waitForHealed,
   waitForPaths,
 } from "../switching.ts";
 import { waitFor } from "../wait.ts";
@@ -126,8 +127,8 @@ for (
         await Promise.all([waitForDeadPath(lab, ["alpha", "beta"]), waitForDeadPath(lab, ["beta", "alpha"])]);
         await waitForAnswers("the detour", () => lab.network("alpha", "mobula"), ["10.31.0.3"], 10_000);
       });
+      // The pair itself may have lost nothing: on its way back from an earlier detour when the cut came.
       assertNothingLost(cut, "alpha-gamma", "beta-gamma");
-      assert(cut["alpha-beta"]!.lost > 0, "the cut must have been one");
       const back = await whilePinging(lab, async () => {
         await mendPaths(lab);
         await waitForPaths(lab, NAMES);
@@ -223,9 +224,7 @@ pathProof("intrawire: a peer's switch is restarted: no detour, nothing lost", as
   const seen = await during([await wireFlow(lab, "beta", "alpha")], async () => {
     await ask(lab, "alpha", ["systemctl", "restart", "mobula-vswitchd.service"]);
     await waitForPaths(lab, NAMES);
-    await waitFor("the end of the healing", () => isIdle(lab, "alpha", "mobula-heal.service"), {
-      deadlineMs: 60_000,
-    });
+    await waitForHealed(lab, "alpha");
     assertEquals(await detours(lab, "beta"), []);
   });
   assertNothingLost(seen, "beta-alpha (intrawire)");
@@ -294,9 +293,7 @@ async function whileSwitchReturns(lab: Lab, go: (pid: number) => Promise<void>) 
     await go(before);
     restart = Number(await watch);
     await waitForPaths(lab, NAMES);
-    await waitFor("the end of the healing", () => isIdle(lab, "alpha", "mobula-heal.service"), {
-      deadlineMs: 60_000,
-    });
+    await waitForHealed(lab, "alpha");
     await waitForAnswers("alpha", () => lab.network("beta", "mobula"), ["10.31.0.2"], 10_000);
   });
   console.log(`  the switch was gone for ${restart} ms`);
@@ -309,10 +306,6 @@ until ovs-ofctl -O OpenFlow13 dump-flows unix:/run/mobula/ovs/ovsbr-mobula.mgmt 
   sleep 0.01
 done
 echo $(($(date +%s%3N) - gone))`;
-
-async function isIdle(lab: Lab, host: string, unit: string): Promise<boolean> {
-  return /^(inactive|failed)/.test((await lab.exec(host, ["systemctl", "is-active", unit])).stdout);
-}
 
 /** What somebody may delete by hand, and whether the host itself is still reached then. */
 const DELETIONS = [
