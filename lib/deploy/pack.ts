@@ -33,10 +33,14 @@ async function pack(path: string, target: string): Promise<string> {
 
 /** An executable that unpacks itself begins as a shell script. */
 async function isScript(path: string): Promise<boolean> {
-  using file = await Deno.open(path);
-  const head = new Uint8Array(2);
-  await file.read(head);
-  return new TextDecoder().decode(head) === "#!";
+  const file = await Deno.open(path);
+  try {
+    const head = new Uint8Array(2);
+    await file.read(head);
+    return new TextDecoder().decode(head) === "#!";
+  } finally {
+    file.close();
+  }
 }
 
 /** Started from source: the compile script beside it makes `dist/mobula`. */

@@ -19,9 +19,13 @@ export async function lockedByForce<T>(patience: number, action: () => Promise<T
  * must not be given to a host that is being confirmed at that moment.
  */
 export async function lockedArmed<T>(action: () => Promise<T>): Promise<T> {
-  using file = await openLock(ARMED_LOCK_FILE);
-  await file.lock(true);
-  return await action();
+  const file = await openLock(ARMED_LOCK_FILE);
+  try {
+    await file.lock(true);
+    return await action();
+  } finally {
+    file.close();
+  }
 }
 
 async function openLock(path: string): Promise<Deno.FsFile> {

@@ -15,16 +15,18 @@ const PATIENCE = 1_000;
 
 /** Key → seconds since 1970, 0 before the first handshake; undefined where nothing answers there. */
 export async function askUapi(path = SOCKET): Promise<ReadonlyMap<string, number> | undefined> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  const connection = await Deno.connect({ transport: "unix", path }).catch(() => undefined);
+  if (connection === undefined) return undefined;
+  const close = () => quietly(() => connection.close());
+  const timer = setTimeout(close, PATIENCE);
   try {
-    using connection = await Deno.connect({ transport: "unix", path });
-    timer = setTimeout(() => quietly(() => connection.close()), PATIENCE);
     await connection.write(new TextEncoder().encode(QUESTION));
     return parseHandshakes(await readAnswer(connection));
   } catch {
     return undefined;
   } finally {
     clearTimeout(timer);
+    close();
   }
 }
 
