@@ -126,6 +126,10 @@ proof("nic: in its place only after the boot has given up, it is taken all the s
 });
 
 proof("nic: uninstall gives it back, and it stays when it is plugged in again", async (lab, program) => {
+  // The host's own settings name the card as it was called before.
+  await pullOut(lab);
+  await plugNic(lab.host("alpha"));
+  await expectBack(lab, NAME);
   const options = { executable: program, timeoutMs: PUSH_TIMEOUT_MS };
   expectCode(await mobula(lab, options, "uninstall"), 0, "the uninstallation");
   await waitFor("SSH to alpha", () => answers(lab), { deadlineMs: BACK_DEADLINE_MS });
