@@ -3,6 +3,7 @@
  * packages.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { EXIT } from "../../lib/errors.ts";
 import { executable } from "./executables.ts";
 import { expectAsBefore, settledPicture } from "./host_picture.ts";
 import { writeInventory } from "./inventory.ts";
@@ -166,14 +167,22 @@ proof("uninstall after an installation that was killed half-way", async (lab, be
   await child.status;
   // Past the network, which is half gone: what the admin would do at the console.
   for (const name of PREPARED) {
-    const result = await lab.exec(name, ["/opt/mobula/bin/mobula", "uninstall", "--local"]);
-    expectCode(result, 0, `the uninstallation of ${name}`);
-    assertMatch(result.stdout, /^Uninstalled\.$/m);
+    await uninstallPastLock(lab, name);
   }
   await expectNothingLeft(lab, before, PREPARED);
   expectCode(await mobula(lab, { executable: before.program }, "uninstall"), 0, "uninstall of the rest");
   await expectNothingLeft(lab, before, ["bare"]);
 });
+
+/** For a minute the host cannot know that the push is dead, and says so. */
+async function uninstallPastLock(lab: Lab, name: string): Promise<void> {
+  const result = await waitFor(`the end of the dead push's lock on ${name}`, async () => {
+    const said = await lab.exec(name, ["/opt/mobula/bin/mobula", "uninstall", "--local"]);
+    return said.code === EXIT.locked ? undefined : said;
+  }, { deadlineMs: 90_000, intervalMs: 1000 });
+  expectCode(result, 0, `the uninstallation of ${name}`);
+  assertMatch(result.stdout, /^Uninstalled\.$/m);
+}
 
 /** Kills what configures the network as soon as the external interface has been taken away. */
 async function killUp(lab: Lab, host: string): Promise<void> {
