@@ -124,14 +124,21 @@ async function measure(asked: Asked, { signal, onProgress }: VerifyOptions): Pro
   takeAnswers(asked, open, await ask(asked, { ...probeRequest(open), measure: true }));
 }
 
-/** The tree takes some seconds to settle after a change. */
+/** Milliseconds; a path that is back is held back for ten seconds when it has died twice (run-paths). */
+const HELD_PATIENCE = 12_000;
+
+/** The tree takes some seconds to settle after a change, and so does a path that has come back. */
 async function awaitTree(asked: readonly Asked[], options: VerifyOptions): Promise<void> {
   const { signal, deadline, rest = 500 } = options;
   const settled = () =>
     conclude(asked, options).hosts.every(({ results }) =>
       results.every(({ kind, ok }) => kind !== "tree" || ok)
     );
-  while (!settled() && Date.now() + rest < deadline && !signal?.aborted) {
+  const held = () => asked.some(({ evidence }) => evidence?.paths?.some(({ up, held }) => up && held));
+  const heldUntil = Date.now() + HELD_PATIENCE;
+  const mayWait = () =>
+    (!settled() && Date.now() + rest < deadline) || (held() && Date.now() + rest < heldUntil);
+  while (mayWait() && !signal?.aborted) {
     await pause(rest);
     await inParallel(
       asked,
