@@ -65,7 +65,7 @@ export async function verify(probers: readonly Prober[], options: VerifyOptions)
   try {
     await inParallel(asked, options.parallel, (one) => guarded(one, () => askUntilDone(one, options)));
     await inParallel(asked, options.parallel, (one) => guarded(one, () => measure(one, options)));
-    if (depth === "full") await awaitTree(asked, options);
+    if (depth === "full") await awaitRest(asked, options);
   } finally {
     await listeners?.close();
   }
@@ -128,7 +128,7 @@ async function measure(asked: Asked, { signal, onProgress }: VerifyOptions): Pro
 const HELD_PATIENCE = 12_000;
 
 /** The tree takes some seconds to settle after a change, and so does a path that has come back. */
-async function awaitTree(asked: readonly Asked[], options: VerifyOptions): Promise<void> {
+async function awaitRest(asked: readonly Asked[], options: VerifyOptions): Promise<void> {
   const { signal, deadline, rest = 500 } = options;
   const settled = () =>
     conclude(asked, options).hosts.every(({ results }) =>

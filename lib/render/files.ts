@@ -11,7 +11,8 @@ import { renderManagers } from "./managers.ts";
 import { renderResolvers } from "./resolver.ts";
 import { renderRestore } from "./restore.ts";
 import { renderNicRule } from "./udev.ts";
-import { renderUnits, RESTORE_FILE } from "./units.ts";
+import { RESTORE_FILE } from "./switch_programs.ts";
+import { renderUnits } from "./units.ts";
 
 /** Every file that mobula owns or changes on a host, sorted by path; equal input, equal bytes. */
 export function renderFiles(input: HostInput): WantedFile[] {

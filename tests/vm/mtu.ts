@@ -51,22 +51,15 @@ export async function serveFromWorld(lab: Lab): Promise<void> {
   await waitFor("the world's server of streams", () => accepts(lab.state, WEB_SERVER, 9000));
 }
 
+/** Asks with packets of so many bytes, headers included, that nobody may take apart. */
+function pingWhole(address: string, size: number, count: number): string[] {
+  return `ping -n -c ${count} -W 5 -M do -s ${size - 28} ${address}`.split(" ");
+}
+
 /** How a place is answered that sends a packet too large for a router on the way: the size that the router names. */
 export async function namedMtu(place: Place, address: string, size: number): Promise<number | undefined> {
   await must(place.enter(["ip", "route", "flush", "cache"]));
-  const said = await place.exec([
-    "ping",
-    "-n",
-    "-c",
-    "2",
-    "-W",
-    "5",
-    "-M",
-    "do",
-    "-s",
-    String(size - 28),
-    address,
-  ]);
+  const said = await place.exec(pingWhole(address, size, 2));
   const named = /Frag needed and DF set \(mtu = (\d+)\)/.exec(said.stdout + said.stderr)?.[1];
   return named === undefined ? undefined : Number(named);
 }
@@ -93,25 +86,8 @@ export function declareMtu(proof: Proof): void {
         intrawire: await namedMtu(laptop, intrawire, MTU.wireguard + 1),
       };
       assertEquals(found, { access: MTU.access, intrawire: MTU.wireguard });
-      const full = (address: string, size: number) =>
-        must(
-          laptop.enter([
-            "ping",
-            "-n",
-            "-q",
-            "-c",
-            "1",
-            "-W",
-            "5",
-            "-M",
-            "do",
-            "-s",
-            String(size - 28),
-            address,
-          ]),
-        );
-      await full(ADDRESS.two, MTU.access);
-      await full(intrawire, MTU.wireguard);
+      await must(laptop.enter(pingWhole(ADDRESS.two, MTU.access, 1)));
+      await must(laptop.enter(pingWhole(intrawire, MTU.wireguard, 1)));
     },
   );
 

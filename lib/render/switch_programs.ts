@@ -1,0 +1,205 @@
+/**
+ * The small programs around the switch: its flows, what it is given when it starts, and what is done about paths that die. Pure.
+ */
+import { LINK } from "../net/network.ts";
+import { FLOW_TABLES, LIST_FLOWS, OFCTL, RUN_DIR, SWITCH_DB } from "../net/seen.ts";
+import { BIN_DIR, DETOUR_PROTOCOL } from "../net/steps.ts";
+import { ETC_DIR } from "./dnsmasq.ts";
+
+/** What a restarted switch needs, of this host alone; made by `renderRestore`. */
+export const RESTORE_FILE = `${ETC_DIR}/restore-switch.sh`;
+
+/** Of the database and the switch. */
+export const OVS_DIR = `${RUN_DIR}/ovs`;
+/** Asks the database. */
+export const VSCTL = `ovs-vsctl --no-syslog --db=${SWITCH_DB} --timeout=30`;
+/** What the switch had learned before it was restarted on purpose. */
+export const LEARNED_FILE = `${RUN_DIR}/flows.learned`;
+
+/**
+ * Takes the text of the flows on standard input. First adds, then removes: no frame meets an empty table, and what was learned (table
+ * 1) stays. What bears another cookie than this text's is not of it. Remembers what loading made, so that a change by hand, or a
+ * switch that has forgotten all, is noticed. With "fresh" it is for a switch that has none: only what it needs to carry on, and not
+ * remembered, so that the repair does all of it.
+ */
+export const LOAD_FLOWS = `set -eu
+umask 077
+cd ${RUN_DIR}
+rm -f flows.listing
+# Not in place: it may be the remembered text itself that comes in.
+cat >flows.wanted
+mv flows.wanted flows.text
+cookie=$(printf 0x%x "$(cksum <flows.text | cut -d ' ' -f 1)")
+pick() { sed -n "s/^$1 //p" flows.text; }
+meters='s/^$//'
+# Kernels before 4.15 have no meters: floods are not limited there.
+for meter in $(pick meter); do
+  ${OFCTL("add-meter", '"$meter"')} 2>/dev/null || ${OFCTL("mod-meter", '"$meter"')} 2>flows.error || {
+  echo "Cannot limit floods: $(cat flows.error); expected a switch that has meters" >&2
+  meters='s/meter:[0-9]*,//'
+}
+done
+pick group | sed 's/^/add_or_mod /' | ${OFCTL("add-groups", "-")}
+pick flow | sed -e "s/^/cookie=$cookie,/" -e "$meters" | ${OFCTL("add-flows", "-")}
+[ "\${1:-}" != fresh ] || exit 0
+for table in ${FLOW_TABLES}; do
+  ${OFCTL("--no-stats dump-flows", "table=$table")} | grep actions= | grep -v "cookie=$cookie," |
+    sed -e 's/ actions=.*//' -e 's/cookie=[^ ]* *//' -e 's/table=[^ ]* *//' -e "s/^ */table=$table,/"
+done | ${OFCTL("--strict del-flows", "-")}
+for group in $(${OFCTL("dump-groups")} | sed -n 's/.*group_id=\\([0-9]*\\),.*/\\1/p'); do
+  pick group | grep -q "^group_id=$group," || ${OFCTL("del-groups", '"group_id=$group"')}
+done
+${LIST_FLOWS} >flows.new
+mv flows.new flows.listing
+`;
+
+/** Gives a switch that has just started its links, routes and flows back, as they were remembered: no look, no plan. */
+export const RESTORE_SWITCH = `set -eu
+[ -e ${RUN_DIR}/flows.text ] || exit 0
+tries=0
+until ${OFCTL("show")} >/dev/null 2>&1; do
+  tries=$((tries + 1))
+  [ $tries -lt 200 ] || exit 1
+  sleep 0.05
+done
+sh -eu ${RESTORE_FILE}
+${BIN_DIR}/load-flows fresh <${RUN_DIR}/flows.text
+[ ! -e ${LEARNED_FILE} ] || ${OFCTL("add-flows", LEARNED_FILE)}
+`;
+
+/** So many times longer than usual the peers of a switch that is about to be restarted wait for its next hello: 3 s unless told. */
+const EASE = 10;
+
+/**
+ * Before a restart on purpose. The peers are told to wait longer for the next hello (a change of the interval is told at once, by a
+ * poll sequence: RFC 5880, 6.8.3) and so do not see the host go while the kernel carries on; in userspace nothing is carried, but
+ * nobody turns the tree over for a moment. What was learned is kept. A host that is stopped is to be missed at once.
+ */
+export const EASE_PATHS = `set -eu
+systemctl list-jobs --no-legend --no-pager | grep -q ' mobula-vswitchd.service  *restart ' || exit 0
+vsctl='${VSCTL} --no-wait'
+set --
+for port in $($vsctl --bare --columns=name find Interface bfd:enable=true); do
+  interval=$($vsctl get Interface "$port" bfd:min_rx | tr -d '"')
+  set -- "$@" -- set Interface "$port" "bfd:min_tx=$((interval * ${EASE}))"
+done
+[ $# -gt 0 ] || exit 0
+shift
+$vsctl "$@"
+${OFCTL("--no-stats dump-flows", "table=1")} | grep actions= >${LEARNED_FILE} || :
+# The poll and its answer.
+sleep 0.1
+`;
+
+/**
+ * Lets the switch answer and the paths speak again, as often as they are to. Peers that never saw the host go take the first hello for
+ * its end; the first two seconds are therefore spent on telling them changed intervals (see run-paths, which is slower to notice).
+ */
+export const RESUME_PATHS = `set -eu
+${VSCTL} remove Open_vSwitch . other_config flow-restore-wait
+vsctl='${VSCTL} --no-wait'
+ports=$($vsctl --bare --columns=name find Interface bfd:enable=false)
+[ "$ports" ] || exit 0
+interval=$($vsctl get Interface "\${ports%%[!a-z0-9-]*}" bfd:min_rx | tr -d '"')
+tell() {
+  set -- "$1"
+  for port in $ports; do set -- "$@" -- set Interface "$port" bfd:enable=true "bfd:min_tx=$1"; done
+  shift 2
+  $vsctl "$@"
+}
+now() { read -r up rest </proc/uptime; echo "\${up%%.*}"; }
+end=$(($(now) + 2))
+more=0
+while [ "$(now)" -lt $end ]; do
+  tell $((interval + more))
+  more=$((1 - more))
+  sleep 0.02
+done
+tell "$interval"
+`;
+
+/** Milliseconds; nobody has asked for it, so it is a change. */
+const ODD_INTERVAL = 997;
+
+/**
+ * Watches what Open vSwitch writes down of BFD; nothing is polled. A path that dies: if the wire to that host is silent too (its switch
+ * may be restarting, which is none of the intrawire's business), the host's intrawire address goes over the access network. A path
+ * that dies twice within 30 s is left alone for 10 s (table 2), so that nothing flaps faster than that.
+ *
+ * A session that begins says hello once a second (RFC 5880, 6.8.3), except when it has a changed interval to tell, and that it has
+ * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already.
+ */
+export const RUN_PATHS = `state=${RUN_DIR}/paths
+vsctl='${VSCTL} --no-wait'
+rm -rf "$state"
+mkdir -p "$state"
+now() { read -r up rest </proc/uptime; echo "\${up%%.*}"; }
+place() { echo "$(($1 / 256)).$(($1 % 256))"; }
+detour() {
+  verb=$1
+  shift
+  ip -n mobula route "$verb" "10.30.$(place "$1")/32" via "10.31.$(place "$1")" dev ${LINK.switch} proto ${DETOUR_PROTOCOL} 2>/dev/null
+}
+wire_answers() {
+  timeout -s INT 0.3 ip netns exec mobula ping -n -i 0.1 -c 3 -I ${LINK.wireguard} "10.30.$(place "$1")" 2>/dev/null |
+    grep -q 'bytes from'
+}
+is_down() { [ "$(cat "$state/$1" 2>/dev/null)" = "$2" ]; }
+mind() {
+  while is_down "$1" "$2"; do
+    if wire_answers "$1"; then
+      sleep 1
+      continue
+    fi
+    mac=$(printf '02:6d:6f:%02x:%02x:01' $(($1 / 256)) $(($1 % 256)))
+    ip -n mobula neigh replace "10.31.$(place "$1")" lladdr "$mac" dev ${LINK.switch} nud reachable
+    detour replace "$1"
+    is_down "$1" "$2" || detour del "$1"
+    return
+  done
+}
+hold() {
+  before=$(cat "$state/$1.last" 2>/dev/null || echo -60)
+  now >"$state/$1.last"
+  [ $(($(now) - before)) -lt 30 ] || return 0
+  ${OFCTL("add-flow", '"table=2,priority=10,reg1=$1,hard_timeout=10,actions=load:1->NXM_NX_REG3[0]"')}
+}
+count=0
+died() {
+  [ ! -e "$state/$1" ] || return 0
+  count=$((count + 1))
+  echo "$count" >"$state/$1"
+  mind "$1" "$count" </dev/null &
+  hold "$1"
+}
+lives() {
+  rm -f "$state/$1"
+  detour del "$1" || return 0
+  # The detour's smaller packets need not be remembered for the kernel's ten minutes.
+  ip route flush cache
+  ip -n mobula route flush cache
+}
+hurry() {
+  before=$(cat "$state/$1.hurried" 2>/dev/null || echo -60)
+  now >"$state/$1.hurried"
+  [ $(($(now) - before)) -ge 5 ] || return 0
+  $vsctl set Interface "$1" bfd:min_tx=${ODD_INTERVAL}
+  interval=$($vsctl get Interface "$1" bfd:min_rx | tr -d '"')
+  $vsctl set Interface "$1" "bfd:min_tx=$interval"
+}
+until [ -S ${OVS_DIR}/db.sock ]; do sleep 0.1; done
+ovsdb-client --format=csv --no-headings monitor ${SWITCH_DB} Open_vSwitch Interface name,bfd_status |
+while IFS=, read -r uuid action name status; do
+  case $action,$status in
+    old,*) continue ;;
+    *' state=init'*) hurry "$name" </dev/null & ;;
+  esac
+  case $name in mo-path-*) peer=\${name#mo-path-} ;; *) continue ;; esac
+  case $action,$status in
+    delete,*) lives "$peer" ;;
+    *'forwarding=""true""'*) lives "$peer" ;;
+    *'forwarding=""false""'*) died "$peer" ;;
+  esac
+done
+exit 1
+`;
