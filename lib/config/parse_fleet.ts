@@ -30,7 +30,7 @@ export function parseFleet({ hostsYml, extraHostsYml, extraWiresYml }: FleetFile
   const extraWires = parseExtra(extraWiresYml, readExtraWires, problems);
   const underlayMtu = readSetting(inventory.vars, "mobula_mtu", mtu, report);
   const keepKeys = readSetting(inventory.vars, "mobula_keys", keysMode, report) === "keep";
-  const switching = readSwitching(inventory.vars, report);
+  const switching = readSwitching(inventory.vars, hosts.length, report);
 
   crossCheck({ hosts, extraHosts, extraWires }, {
     hosts: hostsYml.file,

@@ -14,12 +14,20 @@ export const DEFAULT_SWITCHING: Switching = {
   floodLimit: 2000,
 };
 
-/** Reads `mobula_switching`, `mobula_bfd_interval`, `mobula_bfd_multiplier` and `mobula_flood_limit` of `all.vars`. */
-export function readSwitching(vars: Settings, report: Report): Switching {
+/** A host watches two ports for each peer: above so many hosts it looks less often, so that the sum stays what it is with these. */
+const HOSTS_AT_FULL_RATE = 32;
+
+/** Milliseconds between two BFD packets of a path, unless told, in a fleet of so many hosts. */
+export function defaultBfdInterval(hosts: number): number {
+  return DEFAULT_SWITCHING.bfdInterval * Math.max(1, Math.ceil(hosts / HOSTS_AT_FULL_RATE));
+}
+
+/** Reads `mobula_switching`, `mobula_bfd_interval`, `mobula_bfd_multiplier` and `mobula_flood_limit` of `all.vars`, for a fleet of so many hosts. */
+export function readSwitching(vars: Settings, hosts: number, report: Report): Switching {
   const { mode, ...other } = DEFAULT_SWITCHING;
   return {
     mode: readSetting(vars, "mobula_switching", switchingMode, report) ?? mode,
-    bfdInterval: readSetting(vars, "mobula_bfd_interval", bfdInterval, report) ?? other.bfdInterval,
+    bfdInterval: readSetting(vars, "mobula_bfd_interval", bfdInterval, report) ?? defaultBfdInterval(hosts),
     bfdMultiplier: readSetting(vars, "mobula_bfd_multiplier", bfdMultiplier, report) ?? other.bfdMultiplier,
     floodLimit: readSetting(vars, "mobula_flood_limit", floodLimit, report) ?? other.floodLimit,
   };

@@ -493,6 +493,19 @@ all:
   assertEquals(seen, ["inner 2 true", "host 2 true", "inner 4 true"]);
 });
 
+Deno.test("parseFleet: a large fleet looks at each of its paths less often, unless told", () => {
+  const interval = (count: number, vars = "") => {
+    const lines = Array.from(
+      { length: count },
+      (_, index) =>
+        `198.51.${100 + (index >> 7)}.${index & 127}: {host_id: ${index + 1}, hostname: h${index}}`,
+    );
+    return parse({ hosts: hostsYml(...lines) + vars }).switching.bfdInterval;
+  };
+  assertEquals([1, 32, 33, 64, 300].map((count) => interval(count)), [100, 100, 200, 200, 1000]);
+  assertEquals(interval(300, "  vars: {mobula_bfd_interval: 50}\n"), 50);
+});
+
 Deno.test("parseFleet: aliases that multiply do not take long", () => {
   const level = (index: number) =>
     `  l${index}: &l${index} {children: {a${index}: *l${index - 1}, b${index}: *l${index - 1}}}\n`;
