@@ -6,10 +6,11 @@ import { fromFileUrl } from "@std/path";
 import { hostAddresses } from "../lib/address.ts";
 import { ensureImage } from "../tests/lab/images.ts";
 import { writeInventory } from "../tests/lab/inventory.ts";
-import { down, type HostOptions, type Lab, type LabHost, up } from "../tests/lab/lab.ts";
+import { down, type Lab, type LabHost, up } from "../tests/lab/lab.ts";
 import { ensurePackages } from "../tests/lab/packages.ts";
 import { must } from "../tests/lab/process.ts";
 import { DEPLOYER, WEB_NAME, WORLD } from "../tests/lab/underlay.ts";
+import { TRIO } from "../tests/lab/trio.ts";
 
 /** `deno task lab` means this one too when no name is given. */
 const LAB = "lab";
@@ -18,12 +19,6 @@ const EXECUTABLE = `${ROOT}/dist/mobula`;
 
 /** As it was started: not everybody has Deno on the PATH. */
 const TASK = /[\\/]node_modules[\\/]/.test(Deno.execPath()) ? "npx -y deno@2.9.6 task" : "deno task";
-
-const HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
-];
 
 const EXTRA_HOSTS = { "10.31.200.1": "printer.example" };
 
@@ -62,14 +57,14 @@ async function compile(): Promise<void> {
 }
 
 async function makeImages(): Promise<void> {
-  const suites = [...new Set(HOSTS.map(({ suite = "trixie" }) => suite))];
+  const suites = [...new Set(TRIO.map(({ suite = "trixie" }) => suite))];
   await Promise.all(suites.map((suite) => ensureImage(suite, "prepared")));
 }
 
 /** A lab of an earlier demo makes room. */
 async function bootLab(): Promise<Lab> {
   await down(LAB);
-  return await up(LAB, HOSTS);
+  return await up(LAB, TRIO);
 }
 
 /** The three files, with one name and one client more, so that all of them have something to show. */

@@ -173,7 +173,7 @@ function pathChecks({ evidence }: HostVerification, targets: readonly Host[]): C
 /** Why a path is not used, and who carries its traffic. */
 function pathProblem({ name, up, held, over }: PathState, targets: readonly Host[]): string | undefined {
   if (up && !held) return undefined;
-  const why = up ? `${name} is held back, because it died twice within 30 s` : `${name} is down`;
+  const why = up ? `${name} is held back for a while, because it has just died` : `${name} is down`;
   const third = targets.find(({ id }) => id === over);
   return third ? `${why}; ${third.hostname} carries its traffic` : why;
 }

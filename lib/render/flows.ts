@@ -30,6 +30,8 @@ const TABLE = {
 
 /** Seconds after which an address that was not heard again is forgotten; the same as in the switch's own table. */
 const AGING = 300;
+/** Seconds of silence after which an address counts as a stranger again: what a flood has left makes room soon. */
+const FAMILIAR_AGING = 30;
 /** Addresses that are remembered of one host: a flood of them cannot push out those of others. */
 const LEARN_LIMIT = 4096;
 /** Marks the entry of frames that bear no origin: they come from a host that has lost its flows. */
@@ -169,7 +171,7 @@ function peerLines(peer: number): string[] {
 
 /** Remembers that the source has sent from this host. */
 function learnFamiliar(self: number): string {
-  return `learn(table=${TABLE.familiar},hard_timeout=${AGING},priority=10,cookie=${self},limit=${LEARN_LIMIT},` +
+  return `learn(table=${TABLE.familiar},idle_timeout=${FAMILIAR_AGING},priority=10,cookie=${self},limit=${LEARN_LIMIT},` +
     "NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_SRC[],load:1->NXM_NX_REG4[0])";
 }
 

@@ -124,7 +124,7 @@ const ODD_INTERVAL = 997;
 /**
  * Watches what Open vSwitch writes down of BFD; nothing is polled. A path that dies: if the wire to that host is silent too (its switch
  * may be restarting, which is none of the intrawire's business), the host's intrawire address goes over the access network. A path
- * that dies twice within 30 s is left alone for 10 s (table 2), so that nothing flaps faster than that.
+ * that has died is left alone for 5 s (table 2), for 10 s if it died twice within 30 s, so that nothing flaps faster than that.
  *
  * A session that begins says hello once a second (RFC 5880, 6.8.3), except when it has a changed interval to tell, and that it has
  * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already.
@@ -161,8 +161,9 @@ mind() {
 hold() {
   before=$(cat "$state/$1.last" 2>/dev/null || echo -60)
   now >"$state/$1.last"
-  [ $(($(now) - before)) -lt 30 ] || return 0
-  ${OFCTL("add-flow", '"table=2,priority=10,reg1=$1,hard_timeout=10,actions=load:1->NXM_NX_REG3[0]"')}
+  seconds=5
+  [ $(($(now) - before)) -ge 30 ] || seconds=10
+  ${OFCTL("add-flow", '"table=2,priority=10,reg1=$1,hard_timeout=$seconds,actions=load:1->NXM_NX_REG3[0]"')}
 }
 count=0
 died() {
@@ -170,10 +171,12 @@ died() {
   count=$((count + 1))
   echo "$count" >"$state/$1"
   mind "$1" "$count" </dev/null &
-  hold "$1"
+  # One that is about to come up for the first time has nothing to be held back for.
+  [ ! -e "$state/$1.lived" ] || hold "$1"
 }
 lives() {
   rm -f "$state/$1"
+  : >"$state/$1.lived"
   detour del "$1" || return 0
   # The detour's smaller packets need not be remembered for the kernel's ten minutes.
   ip route flush cache
@@ -196,7 +199,10 @@ while IFS=, read -r uuid action name status; do
   esac
   case $name in mo-path-*) peer=\${name#mo-path-} ;; *) continue ;; esac
   case $action,$status in
-    delete,*) lives "$peer" ;;
+    delete,*)
+      lives "$peer"
+      rm -f "$state/$peer.lived"
+      ;;
     *'forwarding=""true""'*) lives "$peer" ;;
     *'forwarding=""false""'*) died "$peer" ;;
   esac

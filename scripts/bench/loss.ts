@@ -8,7 +8,8 @@ import { writeInventory } from "../../tests/lab/inventory.ts";
 import { type Lab, withLab } from "../../tests/lab/lab.ts";
 import { innerLosses, type Loss, lossDuring } from "../../tests/lab/loss.ts";
 import { ensurePackages } from "../../tests/lab/packages.ts";
-import { LOSS_HOSTS, UPDATES, withClientKey } from "../../tests/lab/updates.ts";
+import { TRIO } from "../../tests/lab/trio.ts";
+import { UPDATES, withClientKey } from "../../tests/lab/updates.ts";
 
 const REPORT = fromFileUrl(new URL("../../dist/bench_loss.json", import.meta.url));
 
@@ -21,7 +22,7 @@ interface Row {
 export async function benchLoss(): Promise<number> {
   await ensurePackages();
   const program = await executable("compiled");
-  const rows = await withLab(Deno.env.get("MOBULA_BENCH_LAB") ?? "bench-loss", LOSS_HOSTS, async (lab) => {
+  const rows = await withLab(Deno.env.get("MOBULA_BENCH_LAB") ?? "bench-loss", TRIO, async (lab) => {
     await writeInventory(lab);
     await push(lab, program);
     const rows: Row[] = [];

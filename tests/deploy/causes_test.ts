@@ -326,7 +326,7 @@ const CASES: readonly Case[] = [
         ? { ...evidence, paths: [{ name: "mo-path-2", up: true, held: true, over: 3 }] }
         : evidence,
     causes: [
-      /^the path \(BFD\) at alpha, towards beta: mo-path-2 is held back, because it died twice within 30 s; gamma carries its traffic$/,
+      /^the path \(BFD\) at alpha, towards beta: mo-path-2 is held back for a while, because it has just died; gamma carries its traffic$/,
     ],
   },
   {

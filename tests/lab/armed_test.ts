@@ -3,44 +3,26 @@
  * its external address again, with the network of before or of the generation before. Needs root and the lab's packages.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { executable } from "./executables.ts";
-import { expectAsBefore, settledPicture } from "./host_picture.ts";
+import { expectAsBefore } from "./host_picture.ts";
 import { writeInventory } from "./inventory.ts";
-import type { CommandResult, HostOptions, Lab } from "./lab.ts";
-import { allInnerAddresses, resolveAt, unreached } from "./probes.ts";
+import type { CommandResult, Lab } from "./lab.ts";
+import { resolveAt } from "./probes.ts";
 import { expectCode, killedPush as killPush, mobula, setStage } from "./proof.ts";
 import { must } from "./process.ts";
 import { ask, snapshot } from "./snapshot.ts";
 import { DEPLOYER } from "./underlay.ts";
 import { waitFor } from "./wait.ts";
 import { hostAddresses } from "../../lib/address.ts";
+import { type Before, expectOneNetwork, generation, rememberBefore, TRIO } from "./trio.ts";
 
-const HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
-];
-const NAMES = HOSTS.map(({ name }) => name);
+const NAMES = TRIO.map(({ name }) => name);
 
 /** Seconds: enough for an activation on a busy machine. */
 const TIMEOUT = 20;
 /** Milliseconds from the end of that time until the host has to be back. */
 const RETURN = 30_000;
 
-interface Before {
-  readonly program: string;
-  readonly network: ReadonlyMap<string, readonly string[]>;
-}
-
-const { proof } = setStage<Before>({ name: "armed", hosts: HOSTS, prepare });
-
-async function prepare(lab: Lab): Promise<Before> {
-  const program = await executable("compiled");
-  await writeInventory(lab);
-  const network = new Map<string, readonly string[]>();
-  for (const name of NAMES) network.set(name, await settledPicture(lab, name, "network"));
-  return { program, network };
-}
+const { proof } = setStage<Before>({ name: "armed", hosts: TRIO, prepare: rememberBefore });
 
 async function push(lab: Lab, { program }: Before, ...args: readonly string[]): Promise<CommandResult> {
   const timeout = ["--confirm-timeout", String(TIMEOUT)];
@@ -54,16 +36,6 @@ async function expectBaseline(lab: Lab, { network }: Before, names: readonly str
     ),
   );
   for (const name of names) expectCode(await lab.ssh(name, "true"), 0, `ssh to ${name}`);
-}
-
-async function expectOneNetwork(lab: Lab): Promise<void> {
-  for (const name of NAMES) {
-    assertEquals(await unreached(lab.network(name), allInnerAddresses(lab.state.hosts)), [], name);
-  }
-}
-
-async function generation(lab: Lab, host: string): Promise<number> {
-  return Number((await ask(lab, host, ["readlink", "/opt/mobula/current"])).trim().split("/").at(-1));
 }
 
 /** Nothing is armed any more, and what is current is confirmed. */

@@ -7,18 +7,14 @@ import { hostAddresses } from "../../lib/address.ts";
 import { pumpLines } from "../../lib/deploy/lines.ts";
 import { executable as makeExecutable } from "./executables.ts";
 import { writeInventory } from "./inventory.ts";
-import type { HostOptions, Lab, Place } from "./lab.ts";
+import type { Lab, Place } from "./lab.ts";
 import { expectCode, mobula, setStage } from "./proof.ts";
 import { strangerIn } from "./scans.ts";
 import { ask, snapshot } from "./snapshot.ts";
 import { waitFor } from "./wait.ts";
+import { TRIO } from "./trio.ts";
 
 /** What is forwarded by name, what is preserved, and what nobody has thought of. */
-const HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
-];
 const SERVICES = ["443/tcp", "7000/tcp", "53/udp"];
 
 /** Says to whoever asks who it is that asks; over TCP then repeats every line. */
@@ -43,11 +39,11 @@ interface Before {
   readonly stranger: Place;
 }
 
-const { proof } = setStage<Before>({ name: "forward", hosts: HOSTS, prepare });
+const { proof } = setStage<Before>({ name: "forward", hosts: TRIO, prepare });
 
 async function prepare(lab: Lab): Promise<Before> {
   const program = await makeExecutable("compiled");
-  for (const { name } of HOSTS) await startServices(lab, name);
+  for (const { name } of TRIO) await startServices(lab, name);
   await writeForwards(lab, ["8443:443/tcp", "7000", "53/udp"]);
   return { executable: program, stranger: await strangerIn(lab) };
 }
@@ -99,7 +95,7 @@ async function expectOpen(lab: Lab, stranger: Place, host: string, ...open: read
 }
 
 async function expectAsBefore(lab: Lab, stranger: Place): Promise<void> {
-  for (const { name } of HOSTS) {
+  for (const { name } of TRIO) {
     await waitFor(`the services of ${name}`, () => seenAs(stranger, lab.host(name).address, "443/tcp"));
     await expectOpen(lab, stranger, name, ...SERVICES);
   }
@@ -230,7 +226,7 @@ proof("a reboot brings the forwards back", async (lab, before) => {
 proof("uninstall: every service answers as before", async (lab, before) => {
   expectCode(await mobula(lab, before, "uninstall"), 0, "uninstall");
   await expectAsBefore(lab, before.stranger);
-  for (const { name } of HOSTS) {
+  for (const { name } of TRIO) {
     assertEquals((await ask(lab, name, ["ip", "rule"])).match(/100\d\d:/g), null, name);
   }
 });

@@ -9,9 +9,9 @@ import { lossDuring } from "./loss.ts";
 import { allInnerAddresses, unreached } from "./probes.ts";
 import { expectCode, mobula } from "./proof.ts";
 import { snapshot } from "./snapshot.ts";
-import { LOSS_HOSTS as HOSTS } from "./updates.ts";
+import { TRIO } from "./trio.ts";
 
-export const NAMES = HOSTS.map(({ name }) => name);
+export const NAMES = TRIO.map(({ name }) => name);
 
 /** What the first push leaves. */
 export interface Before {

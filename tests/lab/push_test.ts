@@ -6,10 +6,10 @@ import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert"
 import { executable } from "./executables.ts";
 import { type InventoryOptions, writeInventory } from "./inventory.ts";
 import type { HostOptions, Lab } from "./lab.ts";
-import { allInnerAddresses, unreached } from "./probes.ts";
 import { expectCode, mobula, setStage } from "./proof.ts";
 import { ask, snapshot } from "./snapshot.ts";
 import { must } from "./process.ts";
+import { expectOneNetwork } from "./trio.ts";
 
 const HOSTS: readonly HostOptions[] = [
   { name: "alpha", address: "198.51.100.2", suite: "trixie", image: "bare" },
@@ -69,13 +69,6 @@ async function push(lab: Lab, program: string, ...args: readonly string[]): Prom
 async function sentBytes(lab: Lab): Promise<number> {
   const argv = ["ip", "-s", "-j", "link", "show", "eth0"];
   return JSON.parse(await must(lab.deployer.enter(argv)))[0].stats64.tx.bytes;
-}
-
-async function expectOneNetwork(lab: Lab): Promise<void> {
-  const { hosts } = lab.state;
-  for (const { name } of hosts) {
-    assertEquals(await unreached(lab.network(name), allInnerAddresses(hosts)), [], name);
-  }
 }
 
 proof(

@@ -6,19 +6,15 @@ import { assertEquals, assertNotEquals } from "@std/assert";
 import { parse } from "@std/yaml";
 import { executable } from "./executables.ts";
 import { writeInventory } from "./inventory.ts";
-import type { HostOptions, Lab } from "./lab.ts";
+import type { Lab } from "./lab.ts";
 import { expectShortGap, lossDuring } from "./loss.ts";
 import { allInnerAddresses, unreached, waitForAnswers } from "./probes.ts";
 import { expectCode, killedPush, mobula, setStage } from "./proof.ts";
 import { ask, snapshot } from "./snapshot.ts";
 import { waitFor } from "./wait.ts";
+import { generation, TRIO } from "./trio.ts";
 
-const HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
-];
-const NAMES = HOSTS.map(({ name }) => name);
+const NAMES = TRIO.map(({ name }) => name);
 
 /** Seconds until a host goes back that nobody confirms. */
 const TIMEOUT = 10;
@@ -31,7 +27,7 @@ const PATIENT = { mobula_bfd_multiplier: 10 };
 
 type Keys = Readonly<Record<string, string>>;
 
-const { proof } = setStage<string>({ name: "rotation", hosts: HOSTS, prepare });
+const { proof } = setStage<string>({ name: "rotation", hosts: TRIO, prepare });
 
 async function prepare(lab: Lab): Promise<string> {
   const program = await executable("compiled");
@@ -75,10 +71,6 @@ async function expectCompleted(lab: Lab, program: string, before: Keys): Promise
   const after = await publicKeys(lab);
   for (const name of NAMES) assertNotEquals(after[name], before[name], name);
   await expectSettled(lab);
-}
-
-async function generation(lab: Lab, host: string): Promise<string> {
-  return (await ask(lab, host, ["readlink", "/opt/mobula/current"])).trim();
 }
 
 /** Where the deployer is killed, by what it says there, and whether it is left to the hosts to go back. */

@@ -1,16 +1,8 @@
 /**
- * The updates whose cost is measured, and the hosts on which. Runs `mobula keys generate`.
+ * The updates whose cost is measured. Runs `mobula keys generate`.
  */
 import type { InventoryOptions } from "./inventory.ts";
-import type { HostOptions } from "./lab.ts";
 import { must } from "./process.ts";
-
-/** Three hosts of two systems. */
-export const LOSS_HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
-];
 
 /** One update. */
 export interface Update {

@@ -5,20 +5,16 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { executable } from "./executables.ts";
 import { writeInventory } from "./inventory.ts";
-import type { HostOptions, Lab } from "./lab.ts";
+import type { Lab } from "./lab.ts";
 import { expectCode, mobula, setStage } from "./proof.ts";
 import { killProcess, start } from "./process.ts";
 import { ask } from "./snapshot.ts";
 import { ROUTER } from "./underlay.ts";
 import { waitFor } from "./wait.ts";
+import { TRIO } from "./trio.ts";
 
 /** One with a blank `veth_fac0`, whose gateway asks in its place. */
-const HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
-];
-const NAMES = HOSTS.map(({ name }) => name);
+const NAMES = TRIO.map(({ name }) => name);
 
 /** What `verify --json` prints, as far as it is looked at here. */
 interface Judgement {
@@ -31,7 +27,7 @@ interface Judgement {
   }[];
 }
 
-const { proof } = setStage<string>({ name: "verify", hosts: HOSTS, prepare });
+const { proof } = setStage<string>({ name: "verify", hosts: TRIO, prepare });
 
 async function prepare(lab: Lab): Promise<string> {
   const program = await executable("compiled");

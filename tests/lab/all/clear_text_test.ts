@@ -8,19 +8,14 @@ import { type Capture, capture, type Frame, sendFrame } from "../capture.ts";
 import { clearText, MARKER_HEX, restOfOurs } from "../clear_text.ts";
 import { executable } from "../executables.ts";
 import { writeInventory } from "../inventory.ts";
-import type { HostOptions, Lab } from "../lab.ts";
+import type { Lab } from "../lab.ts";
 import { allInnerAddresses, waitForAnswers } from "../probes.ts";
 import { isAlive, type ProcessRecord, start } from "../process.ts";
 import { expectCode, mobula, setStage } from "../proof.ts";
 import { ask, mainPids } from "../snapshot.ts";
 import { BRIDGE, DEPLOYER, WORLD } from "../underlay.ts";
 import { waitFor } from "../wait.ts";
-
-const HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
-];
+import { TRIO } from "../trio.ts";
 
 interface Prepared {
   readonly program: string;
@@ -29,7 +24,7 @@ interface Prepared {
   readonly probes: Map<string, ProcessRecord[]>;
 }
 
-const { proof } = setStage<Prepared>({ name: "clear-text", hosts: HOSTS, prepare });
+const { proof } = setStage<Prepared>({ name: "clear-text", hosts: TRIO, prepare });
 
 async function prepare(lab: Lab): Promise<Prepared> {
   const program = await executable("compiled");

@@ -8,7 +8,7 @@ import { type Capture, capture, type Frame, renderFrame, sendFrame } from "../ca
 import { addGuest } from "../client.ts";
 import { executable } from "../executables.ts";
 import { writeInventory } from "../inventory.ts";
-import type { HostOptions, Lab, Place } from "../lab.ts";
+import type { Lab, Place } from "../lab.ts";
 import { unreached, waitForAnswers } from "../probes.ts";
 import { must } from "../process.ts";
 import { expectCode, mobula, setStage } from "../proof.ts";
@@ -25,16 +25,12 @@ import {
   waitForPaths,
 } from "../switching.ts";
 import { waitFor } from "../wait.ts";
+import { TRIO } from "../trio.ts";
 
-const HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
-];
-const NAMES = HOSTS.map(({ name }) => name);
+const NAMES = TRIO.map(({ name }) => name);
 const GATEWAYS = ["10.31.0.2", "10.31.0.3", "10.31.0.4"];
 
-const { proof } = setStage<void>({ name: "guests", hosts: HOSTS, prepare });
+const { proof } = setStage<void>({ name: "guests", hosts: TRIO, prepare });
 
 /** Declares a test that begins without VMs and with a tree at rest, whatever became of the test before. */
 function guestProof(name: string, check: (lab: Lab) => Promise<void>): void {

@@ -3,41 +3,20 @@
  * where the activation itself fails, else when its time is over. Needs root and the lab's packages.
  */
 import { assertEquals, assertMatch } from "@std/assert";
-import { executable } from "../executables.ts";
-import { expectAsBefore, settledPicture } from "../host_picture.ts";
+import { expectAsBefore } from "../host_picture.ts";
 import { writeInventory } from "../inventory.ts";
-import type { CommandResult, HostOptions, Lab } from "../lab.ts";
-import { allInnerAddresses, unreached } from "../probes.ts";
+import type { CommandResult, Lab } from "../lab.ts";
 import { expectCode, mobula, setStage } from "../proof.ts";
 import { ask, snapshot } from "../snapshot.ts";
 import { waitFor } from "../wait.ts";
-
-const HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
-];
-const NAMES = HOSTS.map(({ name }) => name);
+import { type Before, expectOneNetwork, generation, rememberBefore, TRIO } from "../trio.ts";
 
 /** Seconds: so long that nothing but a failure can be why a host is back. */
 const NEVER = 900;
 /** Seconds: long enough for an activation on a busy machine. */
 const SOON = 20;
 
-interface Before {
-  readonly program: string;
-  readonly network: ReadonlyMap<string, readonly string[]>;
-}
-
-const { proof } = setStage<Before>({ name: "sabotage", hosts: HOSTS, prepare });
-
-async function prepare(lab: Lab): Promise<Before> {
-  const program = await executable("compiled");
-  await writeInventory(lab);
-  const network = new Map<string, readonly string[]>();
-  for (const name of NAMES) network.set(name, await settledPicture(lab, name, "network"));
-  return { program, network };
-}
+const { proof } = setStage<Before>({ name: "sabotage", hosts: TRIO, prepare: rememberBefore });
 
 async function push(lab: Lab, { program }: Before, confirmSeconds: number): Promise<CommandResult> {
   const timeout = ["--confirm-timeout", String(confirmSeconds)];
@@ -52,16 +31,6 @@ async function expectBaseline(lab: Lab, { network }: Before, host: string): Prom
   await expectAsBefore(lab, host, { part: "network", before: network.get(host)!, deadlineMs: 10_000 });
   expectCode(await lab.ssh(host, "true"), 0, `ssh to ${host}`);
   assertEquals((await lab.exec(host, ["test", "-e", "/opt/mobula/armed.json"])).code, 1, `${host} is armed`);
-}
-
-async function expectOneNetwork(lab: Lab): Promise<void> {
-  for (const name of NAMES) {
-    assertEquals(await unreached(lab.network(name), allInnerAddresses(lab.state.hosts)), [], name);
-  }
-}
-
-async function generation(lab: Lab, host: string): Promise<number> {
-  return Number((await ask(lab, host, ["readlink", "/opt/mobula/current"])).trim().split("/").at(-1));
 }
 
 /** While the work goes on, a program of the host's is out of order: it fails where its arguments hold the word. */

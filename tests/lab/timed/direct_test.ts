@@ -6,7 +6,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { hostAddresses } from "../../../lib/address.ts";
 import { executable } from "../executables.ts";
 import { writeInventory } from "../inventory.ts";
-import type { HostOptions, Lab } from "../lab.ts";
+import type { Lab } from "../lab.ts";
 import { unreached, waitForAnswers } from "../probes.ts";
 import { expectCode, mobula, setStage } from "../proof.ts";
 import { ask, mainPids } from "../snapshot.ts";
@@ -28,19 +28,15 @@ import {
   waitForPaths,
 } from "../switching.ts";
 import { waitFor } from "../wait.ts";
+import { TRIO } from "../trio.ts";
 
-const HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
-];
-const NAMES = HOSTS.map(({ name }) => name);
+const NAMES = TRIO.map(({ name }) => name);
 
 interface Pushed {
   readonly program: string;
 }
 
-const { proof } = setStage<Pushed>({ name: "direct", hosts: HOSTS, prepare });
+const { proof } = setStage<Pushed>({ name: "direct", hosts: TRIO, prepare });
 
 /** Declares a test that begins with all paths alive and none held back, whatever became of the test before. */
 function pathProof(name: string, check: (lab: Lab, pushed: Pushed) => Promise<void>): void {

@@ -5,7 +5,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { executable } from "../executables.ts";
 import { writeInventory } from "../inventory.ts";
-import type { HostOptions, Lab } from "../lab.ts";
+import type { Lab } from "../lab.ts";
 import { allInnerAddresses, seenAddress, unreached } from "../probes.ts";
 import { must } from "../process.ts";
 import { expectCode, mobula, setStage } from "../proof.ts";
@@ -13,13 +13,9 @@ import { ask } from "../snapshot.ts";
 import { during, startFlow, waitForPaths } from "../switching.ts";
 import { DEPLOYER, WEB_NAME, WEB_SERVER } from "../underlay.ts";
 import { waitFor } from "../wait.ts";
+import { TRIO } from "../trio.ts";
 
-const HOSTS: readonly HostOptions[] = [
-  { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
-  { name: "gamma", address: "198.51.100.4", suite: "trixie" },
-];
-const NAMES = HOSTS.map(({ name }) => name);
+const NAMES = TRIO.map(({ name }) => name);
 /** Milliseconds until the way out is another one. */
 const LIMIT = 5000;
 
@@ -27,7 +23,7 @@ interface Pushed {
   readonly program: string;
 }
 
-const { proof } = setStage<Pushed>({ name: "egress", hosts: HOSTS, prepare });
+const { proof } = setStage<Pushed>({ name: "egress", hosts: TRIO, prepare });
 
 /** Declares a test that begins with everybody on his own way out. */
 function egressProof(name: string, check: (lab: Lab, pushed: Pushed) => Promise<void>): void {

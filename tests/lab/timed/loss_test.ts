@@ -9,9 +9,10 @@ import { expectNoLoss, expectShortGap, renderLosses } from "../loss.ts";
 import { expectCode, mobula, setStage } from "../proof.ts";
 import { type Before, expectSettled, lossOfPush, NAMES, prepare, publicKeys } from "../loss_stage.ts";
 import { ask } from "../snapshot.ts";
-import { LOSS_HOSTS as HOSTS, UPDATES, withClientKey } from "../updates.ts";
+import { TRIO } from "../trio.ts";
+import { UPDATES, withClientKey } from "../updates.ts";
 
-const { proof } = setStage<Before>({ name: "loss", hosts: HOSTS, prepare });
+const { proof } = setStage<Before>({ name: "loss", hosts: TRIO, prepare });
 
 for (const { what, change, probed = NAMES } of UPDATES.filter(({ movesRoot }) => !movesRoot)) {
   proof(`push with ${what}: no packet is lost between the others`, async (lab, { program }) => {
