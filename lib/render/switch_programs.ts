@@ -9,6 +9,9 @@ import { ETC_DIR } from "./dnsmasq.ts";
 /** What a restarted switch needs, of this host alone; made by `renderRestore`. */
 export const RESTORE_FILE = `${ETC_DIR}/restore-switch.sh`;
 
+/** In which order the paths of a restarted switch speak again, of this host alone; made by `renderHandover`. */
+export const HANDOVER_FILE = `${ETC_DIR}/handover`;
+
 /** Of the database and the switch. */
 export const OVS_DIR = `${RUN_DIR}/ovs`;
 /** Asks the database. */
@@ -93,29 +96,58 @@ sleep 0.1
 
 /**
  * Lets the switch answer and the paths speak again, as often as they are to. Peers that never saw the host go take the first hello for
- * its end; the first two seconds are therefore spent on telling them changed intervals (see run-paths, which is slower to notice).
+ * its end, and for a moment need a third host: after a restart on purpose ("eased") the direct paths therefore speak one part after the
+ * other, as `renderHandover` has them. Each is told changed intervals until it is up (see run-paths, which is slower to notice).
  */
 export const RESUME_PATHS = `set -eu
 ${VSCTL} remove Open_vSwitch . other_config flow-restore-wait
 vsctl='${VSCTL} --no-wait'
-ports=$($vsctl --bare --columns=name find Interface bfd:enable=false)
-[ "$ports" ] || exit 0
-interval=$($vsctl get Interface "\${ports%%[!a-z0-9-]*}" bfd:min_rx | tr -d '"')
+silent=" $($vsctl --bare --columns=name find Interface bfd:enable=false | tr -s '\\n' ' ')"
+[ "\${silent# }" ] || exit 0
+first=\${silent# }
+interval=$($vsctl get Interface "\${first%% *}" bfd:min_rx | tr -d '"')
+# Hundredths of a second.
+now() { read -r up rest </proc/uptime; echo "\${up%.*}\${up#*.}"; }
 tell() {
-  set -- "$1"
-  for port in $ports; do set -- "$@" -- set Interface "$port" bfd:enable=true "bfd:min_tx=$1"; done
-  shift 2
+  told=$1
+  shift
+  for port do
+    set -- "$@" -- set Interface "$port" bfd:enable=true "bfd:min_tx=$told"
+    shift
+  done
+  shift
   $vsctl "$@"
 }
-now() { read -r up rest </proc/uptime; echo "\${up%%.*}"; }
-end=$(($(now) + 2))
-more=0
-while [ "$(now)" -lt $end ]; do
-  tell $((interval + more))
-  more=$((1 - more))
-  sleep 0.02
-done
-tell "$interval"
+count_up() {
+  for port do
+    set -- "$@" -- --if-exists get Interface "$port" bfd_status:state
+    shift
+  done
+  shift
+  $vsctl "$@" | grep -c up || :
+}
+speak() {
+  end=$(($(now) + $1))
+  shift
+  more=0
+  while [ $# -gt 0 ] && [ "$(now)" -lt $end ]; do
+    tell $((interval + more)) "$@"
+    more=$((1 - more))
+    sleep 0.02
+    [ "$(count_up "$@")" -lt $# ] || break
+  done
+}
+if [ "\${1:-}" = eased ] && [ -e ${HANDOVER_FILE} ]; then
+  while read -r ports; do
+    set --
+    for port in $ports; do
+      case $silent in *" $port "*) set -- "$@" "$port" ;; esac
+    done
+    speak 100 "$@"
+  done <${HANDOVER_FILE}
+fi
+speak 200 $silent
+tell "$interval" $silent
 `;
 
 /** Milliseconds; nobody has asked for it, so it is a change. */
@@ -124,7 +156,8 @@ const ODD_INTERVAL = 997;
 /**
  * Watches what Open vSwitch writes down of BFD; nothing is polled. A path that dies: if the wire to that host is silent too (its switch
  * may be restarting, which is none of the intrawire's business), the host's intrawire address goes over the access network. A path
- * that has died is left alone for 5 s (table 2), for 10 s if it died twice within 30 s, so that nothing flaps faster than that.
+ * that has died is left alone for 5 s (table 2), for 10 s if it died twice within 30 s, so that nothing flaps faster than that; but not
+ * the first time if the peer has only begun anew, and said so.
  *
  * A session that begins says hello once a second (RFC 5880, 6.8.3), except when it has a changed interval to tell, and that it has
  * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already.
@@ -162,7 +195,11 @@ hold() {
   before=$(cat "$state/$1.last" 2>/dev/null || echo -60)
   now >"$state/$1.last"
   seconds=5
-  [ $(($(now) - before)) -ge 30 ] || seconds=10
+  if [ $(($(now) - before)) -lt 30 ]; then
+    seconds=10
+  elif [ "$2" = told ]; then
+    return 0
+  fi
   ${OFCTL("add-flow", '"table=2,priority=10,reg1=$1,hard_timeout=$seconds,actions=load:1->NXM_NX_REG3[0]"')}
 }
 count=0
@@ -172,7 +209,7 @@ died() {
   echo "$count" >"$state/$1"
   mind "$1" "$count" </dev/null &
   # One that is about to come up for the first time has nothing to be held back for.
-  [ ! -e "$state/$1.lived" ] || hold "$1"
+  [ ! -e "$state/$1.lived" ] || hold "$1" "$2"
 }
 lives() {
   rm -f "$state/$1"
@@ -204,7 +241,9 @@ while IFS=, read -r uuid action name status; do
       rm -f "$state/$peer.lived"
       ;;
     *'forwarding=""true""'*) lives "$peer" ;;
-    *'forwarding=""false""'*) died "$peer" ;;
+    *'{diagnostic=""Neighbor Signaled Session Down""'*'forwarding=""false""'*'remote_diagnostic=""No Diagnostic""'*)
+      died "$peer" told ;;
+    *'forwarding=""false""'*) died "$peer" lost ;;
   esac
 done
 exit 1

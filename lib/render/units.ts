@@ -296,9 +296,11 @@ fi
 if [ "$unit" = mobula-vswitchd.service ]; then
   # The quick part of the repair; what it misses, the whole one sees.
   [ "$expected" ] || ${BIN_DIR}/restore-switch || :
+  eased=
+  [ ! -e ${LEARNED_FILE} ] || eased=eased
   # It grows old.
   rm -f ${LEARNED_FILE}
-  ${BIN_DIR}/resume-paths || :
+  ${BIN_DIR}/resume-paths $eased || :
 fi
 [ -z "$expected" ] || exit 0
 exec systemctl restart --no-block ${HEAL_UNIT}

@@ -69,7 +69,7 @@ export interface Flow {
   readonly stop: () => Promise<Answers>;
 }
 
-const INTERVAL_MS = 20;
+export const INTERVAL_MS = 20;
 
 /** Pings an address every 20 ms until it is stopped; resolves after the first answers. */
 export async function startFlow(lab: Lab, name: string, place: Place, address: string): Promise<Flow> {

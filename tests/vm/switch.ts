@@ -5,8 +5,19 @@
 import { assert, assertEquals } from "@std/assert";
 import { hostAddresses } from "../../lib/address.ts";
 import type { Lab } from "../lab/lab.ts";
-import { during, type Flow, startFlow, vsctl, waitForHealed, waitForPaths } from "../lab/switching.ts";
+import {
+  during,
+  type Flow,
+  INTERVAL_MS,
+  startFlow,
+  vsctl,
+  waitForHealed,
+  waitForPaths,
+} from "../lab/switching.ts";
 import { NAMES, NETWORK_DEADLINE_MS, onHost, type Proof } from "./stage.ts";
+
+/** What 300 ms are in pings. Nothing at all is lost as a rule. */
+const MOST_LOST = 300 / INTERVAL_MS;
 
 const GONE = 'while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done';
 const BACK =
@@ -27,7 +38,9 @@ export function declareSwitch(proof: Proof, names: readonly string[] = NAMES): v
     });
     console.log(`  ${meanwhile} answers while there was no process`);
     assert(meanwhile > 5, `${meanwhile} answers without the process; expected the kernel's`);
-    assertEquals(seen[flow.name]!.duplicates, 0);
+    const { duplicates, lost } = seen[flow.name]!;
+    assertEquals(duplicates, 0);
+    assert(lost <= MOST_LOST, `${lost} lost; expected at most ${MOST_LOST}`);
     assert(await flaps(lab, other, one) - before <= 2, "down once at most, when the new switch says hello");
     assertEquals(
       (await vsctl(lab, one, "get", "Open_vSwitch", ".", "other_config")).trim(),

@@ -1,0 +1,27 @@
+/**
+ * In which order the direct paths of a switch that was restarted on purpose speak again. Pure.
+ */
+import type { HostConfig } from "../fleet.ts";
+import { directPort, isMeshPeer } from "../net/network.ts";
+import { HEADER } from "./header.ts";
+
+/** One line for each part, with the ports of its paths. */
+export function renderHandover({ self, hosts }: HostConfig): string {
+  const peers = hosts.filter((host) => isMeshPeer(host, self)).map(({ id }) => id);
+  const lines = handoverOrder(self, peers).map((part) => part.map(directPort).join(" "));
+  return `${[HEADER, ...lines].join("\n")}\n`;
+}
+
+/**
+ * The parts, one after the other, such that meanwhile the first of `relaysOf`, in either direction, is always in another one: every
+ * second peer, the others, and at last the one whom all the others ask towards `self`. Peers by ascending id.
+ */
+export function handoverOrder(self: number, peers: readonly number[]): number[][] {
+  const [first, ...others] = [...peers.filter((id) => id > self), ...peers.filter((id) => id < self)];
+  const parts = [
+    others.filter((_, index) => index % 2 === 0),
+    others.filter((_, index) => index % 2 === 1),
+    first === undefined ? [] : [first],
+  ];
+  return parts.filter((part) => part.length > 0);
+}
