@@ -27,6 +27,7 @@ const options = new Command("chaos")
   .option("--count <n>", "only so many, spread over the faults", whole)
   .option("--minutes <n>", "begin no injection after so many minutes", whole)
   .option("--recording <file>", "keep the list of injections there, and use it when it is there")
+  .option("--save <file>", "write the chosen ones there")
   .option("--lab <name>", "name of the lab", "chaos")
   .parse(["deno", "chaos", ...Deno.args])
   .opts();
@@ -47,8 +48,12 @@ async function recorded(make: () => Promise<Injection[]>): Promise<Injection[]> 
   const known = await Deno.readTextFile(recording).catch(() => undefined);
   if (known !== undefined) return JSON.parse(known);
   const made = await make();
-  await Deno.writeTextFile(recording, JSON.stringify(made));
+  await writeInjections(recording, made);
   return made;
+}
+
+async function writeInjections(file: string, injections: readonly Injection[]): Promise<void> {
+  await Deno.writeTextFile(file, JSON.stringify(injections, null, 2) + "\n");
 }
 
 const write = (line: string) => console.log(line);
@@ -63,6 +68,7 @@ const ok = await (keep ? kept : withLab)(options.lab, CHAOS_HOSTS, async (lab) =
   const all = await recorded(() => listInjections(stage, scenarios, write));
   const injections = chosen(all);
   write(`${all.length} injections in the list, ${injections.length} chosen`);
+  if (options.save !== undefined) await writeInjections(options.save, injections);
   if (options.list) {
     for (const injection of injections) write(nameOf(injection));
     return true;

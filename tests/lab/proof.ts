@@ -5,7 +5,7 @@
  */
 import { down, type HostKind, type HostOptions, type Lab, openLab, up } from "./lab.ts";
 import { ensurePackages, MACHINE_PACKAGES } from "./packages.ts";
-import type { CommandResult } from "./process.ts";
+import { type CommandResult, isAlive } from "./process.ts";
 import { loadState } from "./state.ts";
 import { waitFor } from "./wait.ts";
 
@@ -115,13 +115,19 @@ async function makeLab(name: string, hosts: readonly HostOptions[], kind?: HostK
   return await up(name, hosts, kind);
 }
 
-/** Prints what our units said lately on each running host to standard error. */
+/** Prints what our units said lately on each running host, and which of the lab's own servers are gone, to standard error. */
 async function printUnits(lab: Lab): Promise<void> {
   const journal = ["journalctl", "--no-pager", "-q", "-n", "12", "-o", "short-precise", "-u", "mobula*"];
   for (const { name } of lab.state.hosts) {
     const said = await lab.exec(name, journal).catch((error) => ({ stdout: `${error}` }));
     console.error(`---- mobula's units on ${name}\n${said.stdout}`);
   }
+  const gone = lab.state.processes.filter((process) => !isAlive(process)).map(({ pid }) => pid);
+  const log = await Deno.readTextFile(`${lab.directory}/world.log`).catch((error) => `${error}`);
+  console.error(
+    `---- the world: ${lab.state.processes.length} processes, gone ${gone.join(", ") || "none"}\n` +
+      log.split("\n").slice(-6).join("\n"),
+  );
 }
 
 /** What a run of mobula is given besides its arguments. */

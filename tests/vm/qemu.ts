@@ -18,6 +18,8 @@ export const NIC_NETDEV = "net";
 
 /** Slot of the NIC on the first bus: the guest calls it `ens3`. */
 export const NIC_SLOT = 3;
+/** Slots of the other devices: where they are not told, they take the NIC's while it is out. */
+const SLOTS = { disk: 16, random: 24, serial: 25 } as const;
 
 /** A machine as QEMU is told of it. */
 export interface Machine {
@@ -66,9 +68,10 @@ export function qemuArguments(
     ...(nic === undefined ? [] : nicArguments(nic)),
     ...disks.flatMap((options, index) => [
       ...["-drive", `id=disk${index},if=none,${options}`],
-      ...["-device", `virtio-blk-pci,drive=disk${index}`],
+      ...["-device", `virtio-blk-pci,drive=disk${index},addr=${slotAddress(SLOTS.disk + index)}`],
     ]),
-    ...["-device", "virtio-rng-pci", "-device", `virtio-serial-pci,max_ports=${AGENT_PORTS + 2}`],
+    ...["-device", `virtio-rng-pci,addr=${slotAddress(SLOTS.random)}`],
+    ...["-device", `virtio-serial-pci,max_ports=${AGENT_PORTS + 2},addr=${slotAddress(SLOTS.serial)}`],
     ...serialPort("boot", "file", `path=${directory}/boot.log,append=on`),
     ...Array.from(
       { length: AGENT_PORTS },
@@ -88,8 +91,12 @@ function nicArguments({ tap, mac, slot }: NonNullable<Machine["nic"]>): string[]
 
 /** The NIC as `device_add` takes it. */
 export function nicProperties(mac: string, slot: number): Record<string, string> {
-  const addr = `0x${slot.toString(16)}`;
+  const addr = slotAddress(slot);
   return { driver: "virtio-net-pci", id: NIC_DEVICE, netdev: NIC_NETDEV, mac, romfile: "", addr };
+}
+
+function slotAddress(slot: number): string {
+  return `0x${slot.toString(16)}`;
 }
 
 function serialPort(name: string, kind: string, options: string): string[] {
