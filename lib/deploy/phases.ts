@@ -283,6 +283,8 @@ interface Effort {
   last?: TransportError;
 }
 
+/** Milliseconds between two looks at a host that is to go back: each is a login. */
+const RETURN_REST = 2_000;
 const FIRST_TRY = 1_000;
 const LAST_TRY = 30_000;
 /** A connection that was begun while the host was away may not hear that it is back. */
@@ -421,7 +423,7 @@ async function awaitReturn(run: HostRun, push: PushRun): Promise<string> {
     const seen = await statusOf(run, effort).catch(() => undefined);
     if (seen && seen.activation !== "rolledback") await run.ssh.close();
     return seen?.activation === "rolledback" ? seen : undefined;
-  }, patience(milliseconds, push));
+  }, patience(milliseconds, push, RETURN_REST));
   return status?.error ??
     `it goes back by itself, but has not been seen again within ${milliseconds / 1000} s`;
 }

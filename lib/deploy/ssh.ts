@@ -31,7 +31,6 @@ export interface ExecOptions extends CommandOptions {
 const ALIVE_INTERVAL = 5;
 const ALIVE_COUNT = 3;
 const CONNECT_TIMEOUT = 10;
-const RECONNECT_TIMEOUT = 3;
 /** Milliseconds a master has for a clean end before it is killed. */
 const MASTER_GRACE = 1000;
 const READY = "mobula-connected";
@@ -106,11 +105,6 @@ export class SshRunner implements Runner {
     } finally {
       clearTimeout(timer);
     }
-  }
-
-  /** Drops the present connection, dead or alive, and makes a new one; soon gives up, because it is meant to be repeated. */
-  async reconnect(): Promise<void> {
-    await this.connect(RECONNECT_TIMEOUT);
   }
 
   /** Ends the connection; never waits for a network that does not answer. */

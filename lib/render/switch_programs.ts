@@ -160,7 +160,8 @@ const ODD_INTERVAL = 997;
  * the first time if the peer has only begun anew, and said so.
  *
  * A session that begins says hello once a second (RFC 5880, 6.8.3), except when it has a changed interval to tell, and that it has
- * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already.
+ * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already, nor where it
+ * has never been up: a new fleet has thousands of sessions, and its processors other work.
  */
 export const RUN_PATHS = `state=${RUN_DIR}/paths
 vsctl='${VSCTL} --no-wait'
@@ -179,9 +180,13 @@ wire_answers() {
 }
 is_down() { [ "$(cat "$state/$1" 2>/dev/null)" = "$2" ]; }
 mind() {
+  # One that is about to come up for the first time is given time to.
+  [ -e "$state/$1.lived" ] || sleep 3
+  pause=1
   while is_down "$1" "$2"; do
     if wire_answers "$1"; then
-      sleep 1
+      sleep $pause
+      [ $pause -ge 16 ] || pause=$((pause * 2))
       continue
     fi
     mac=$(printf '02:6d:6f:%02x:%02x:01' $(($1 / 256)) $(($1 % 256)))
@@ -208,7 +213,6 @@ died() {
   count=$((count + 1))
   echo "$count" >"$state/$1"
   mind "$1" "$count" </dev/null &
-  # One that is about to come up for the first time has nothing to be held back for.
   [ ! -e "$state/$1.lived" ] || hold "$1" "$2"
 }
 lives() {
@@ -232,7 +236,7 @@ ovsdb-client --format=csv --no-headings monitor ${SWITCH_DB} Open_vSwitch Interf
 while IFS=, read -r uuid action name status; do
   case $action,$status in
     old,*) continue ;;
-    *' state=init'*) hurry "$name" </dev/null & ;;
+    *' state=init'*) [ ! -e "$state/\${name##*-}.lived" ] || hurry "$name" </dev/null & ;;
   esac
   case $name in mo-path-*) peer=\${name#mo-path-} ;; *) continue ;; esac
   case $action,$status in

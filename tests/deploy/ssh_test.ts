@@ -134,20 +134,20 @@ sshTest("SshRunner.exec: a cut connection is a TransportError, and a new one can
   for (const pid of await sshd.sessions()) kill(pid, "SIGKILL");
   assertEquals((await running).options.retry, true);
   assertEquals((await transportError(() => runner.exec(["true"]))).options.retry, true);
-  await runner.reconnect();
+  await runner.connect();
   assertEquals((await runner.exec(["echo", "back"])).stdout, "back\n");
   assertEquals(runner.connections, 2);
 });
 
 sshTest(
-  "SshRunner.reconnect: a connection that died silently is dropped without waiting for it",
+  "SshRunner.connect: a connection that died silently is dropped without waiting for it",
   async (sshd) => {
     const runner = sshd.runner();
     await runner.connect();
     const frozen = await sshd.sessions();
     for (const pid of frozen) kill(pid, "SIGSTOP");
     const start = performance.now();
-    await runner.reconnect();
+    await runner.connect();
     assertEquals((await runner.exec(["echo", "back"])).stdout, "back\n");
     assert(performance.now() - start < 5000);
   },
