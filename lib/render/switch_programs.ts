@@ -178,7 +178,7 @@ wire_answers() {
   timeout -s INT 0.3 ip netns exec mobula ping -n -i 0.1 -c 3 -I ${LINK.wireguard} "10.30.$(place "$1")" 2>/dev/null |
     grep -q 'bytes from'
 }
-is_down() { [ "$(cat "$state/$1" 2>/dev/null)" = "$2" ]; }
+is_down() { [ -e "$state/$1" ] && read -r down <"$state/$1" && [ "$down" = "$2" ]; } 2>/dev/null
 mind() {
   # One that is about to come up for the first time is given time to.
   [ -e "$state/$1.lived" ] || sleep 3
@@ -197,7 +197,8 @@ mind() {
   done
 }
 hold() {
-  before=$(cat "$state/$1.last" 2>/dev/null || echo -60)
+  before=-60
+  [ ! -e "$state/$1.last" ] || read -r before <"$state/$1.last"
   now >"$state/$1.last"
   seconds=5
   if [ $(($(now) - before)) -lt 30 ]; then
@@ -223,20 +224,43 @@ lives() {
   ip route flush cache
   ip -n mobula route flush cache
 }
+tell() {
+  told=$1
+  shift
+  for port do
+    set -- "$@" -- --if-exists set Interface "$port" "bfd:min_tx=$told"
+    shift
+  done
+  shift
+  $vsctl "$@"
+}
+# All that were named meanwhile at once: where a host falls behind, it must not fall further.
 hurry() {
-  before=$(cat "$state/$1.hurried" 2>/dev/null || echo -60)
+  while [ -s "$state/hurry" ]; do
+    mv "$state/hurry" "$state/hurrying/names"
+    set --
+    while read -r port; do set -- "$@" "$port"; done <"$state/hurrying/names"
+    interval=$($vsctl --if-exists get Interface "$1" bfd:min_rx | tr -d '"')
+    [ "$interval" ] || continue
+    tell ${ODD_INTERVAL} "$@"
+    tell "$interval" "$@"
+  done
+  rm -r "$state/hurrying"
+}
+began() {
+  before=-60
+  [ ! -e "$state/$1.hurried" ] || read -r before <"$state/$1.hurried"
   now >"$state/$1.hurried"
-  [ $(($(now) - before)) -ge 5 ] || return 0
-  $vsctl set Interface "$1" bfd:min_tx=${ODD_INTERVAL}
-  interval=$($vsctl get Interface "$1" bfd:min_rx | tr -d '"')
-  $vsctl set Interface "$1" "bfd:min_tx=$interval"
+  [ -e "$state/\${1##*-}.lived" ] && [ $(($(now) - before)) -ge 5 ] || return 0
+  echo "$1" >>"$state/hurry"
+  ! mkdir "$state/hurrying" 2>/dev/null || hurry </dev/null &
 }
 until [ -S ${OVS_DIR}/db.sock ]; do sleep 0.1; done
 ovsdb-client --format=csv --no-headings monitor ${SWITCH_DB} Open_vSwitch Interface name,bfd_status |
 while IFS=, read -r uuid action name status; do
   case $action,$status in
     old,*) continue ;;
-    *' state=init'*) [ ! -e "$state/\${name##*-}.lived" ] || hurry "$name" </dev/null & ;;
+    *' state=init'*) began "$name" ;;
   esac
   case $name in mo-path-*) peer=\${name#mo-path-} ;; *) continue ;; esac
   case $action,$status in
