@@ -8,11 +8,8 @@ import { type Lab, withLab } from "../tests/lab/lab.ts";
 import { ensurePackages } from "../tests/lab/packages.ts";
 
 const REPEATS = 3;
-/**
- * So many switches, all in userspace and all on one machine, can neither look at each path ten times a second nor take care of two
- * paths for each pair, as hosts of their own would; what `verify` asks of them is the same.
- */
-const VARS = { mobula_switching: "tree", mobula_bfd_interval: 5000 };
+/** So many switches, all in userspace and on one machine, cannot look at each path ten times a second, as hosts of their own would. */
+const VARS = { mobula_bfd_interval: 5000 };
 
 async function timed(what: string, lab: Lab, argv: readonly string[]): Promise<void> {
   const start = performance.now();

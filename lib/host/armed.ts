@@ -3,11 +3,11 @@
  * `/opt/mobula/armed.json` and the unit, and starts the timer.
  */
 import { BIN_DIR } from "../net/steps.ts";
-import { renderRollback, ROLLBACK_UNIT } from "../render/units.ts";
-import type { Runner } from "../step.ts";
+import { renderRollback, ROLLBACK_UNIT, UNIT_DIR } from "../render/units.ts";
+import type { Runner, Step } from "../step.ts";
 import { type Context, generationDir, readConfig, readJson, readState, writeJson } from "./context.ts";
 import { lockedArmed } from "./lock.ts";
-import { ARMED_FILE, FAILURE_FILE } from "./paths.ts";
+import { ARMED_FILE, FAILURE_FILE, INSTALL_DIR } from "./paths.ts";
 import { runStep, runSteps } from "./run_steps.ts";
 import { readBootId } from "./status.ts";
 
@@ -59,6 +59,7 @@ export async function arm(
     await writeJson(runner, ARMED_FILE, armed);
     await startTimer(runner, wanted.seconds);
   });
+  await runStep(runner, SYNC);
 }
 
 /** Gives more time, if the host is armed; says whether it is. */
@@ -97,7 +98,11 @@ export async function disarm({ runner }: Context): Promise<void> {
     await runner.writeFile({ path: FAILURE_FILE, content: undefined });
     await runStep(runner, { title: "stop the timer of the way back", argv: [`${BIN_DIR}/arm-rollback`] });
   });
+  await runStep(runner, SYNC);
 }
+
+/** What a boot after a power cut has to find: the way back, and what it leads to, or that there is none any more. */
+const SYNC: Step = { title: "bring everything to the disk", argv: ["sync", "-f", INSTALL_DIR, UNIT_DIR] };
 
 /** Seconds since boot, which no setting of the clock changes. */
 export async function uptime(runner: Runner): Promise<number> {

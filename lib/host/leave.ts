@@ -138,11 +138,16 @@ systemctl reset-failed 'mobula*' 2>/dev/null
 exit 0
 `;
 
-/** What remains when the network is back and only the unit that brought it back is left. */
+/**
+ * What remains when the network is back and only the unit that brought it back is left. That one is running: without a file of its own
+ * it would have systemd's default time for a start, which on a slow host is over, and would be ended before the rest is gone.
+ */
 export const LAST_SCRIPT = `
 systemctl disable --quiet ${ROLLBACK_UNIT} 2>/dev/null
+cp /etc/systemd/system/${ROLLBACK_UNIT} /run/systemd/system/
 rm -f /etc/systemd/system/${ROLLBACK_UNIT}
 systemctl daemon-reload
+rm -f /run/systemd/system/${ROLLBACK_UNIT}
 [ "$1" = uninstall ] || exit 0
 rm -rf /opt/mobula /run/mobula /var/cache/mobula
 exit 0

@@ -24,7 +24,7 @@ import {
   VSCTL,
 } from "./switch_programs.ts";
 
-const UNIT_DIR = "/etc/systemd/system";
+export const UNIT_DIR = "/etc/systemd/system";
 /** The unit that brings the network up at boot. */
 export const MAIN_UNIT = "mobula.service";
 

@@ -105,6 +105,15 @@ async function expectNothingLeft(
   }
 }
 
+/** What systemd gives a unit that says nothing, until it is started or ended. */
+async function setStartTimeout(lab: Lab, host: string, time: string | undefined): Promise<void> {
+  const folder = "/etc/systemd/system.conf.d";
+  const script = time === undefined
+    ? `rm -r ${folder}`
+    : `mkdir ${folder}; printf '[Manager]\\nDefaultTimeoutStartSec=${time}\\n' >${folder}/slow.conf`;
+  await ask(lab, host, ["sh", "-euc", `${script}; systemctl daemon-reload`]);
+}
+
 async function push(lab: Lab, { program }: Before): Promise<void> {
   expectCode(await mobula(lab, { executable: program }, "push", "--no-reboot"), 0, "push");
 }
@@ -115,7 +124,10 @@ proof(
     await push(lab, before);
     assertMatch(await ask(lab, "ifupdown", ["cat", "/etc/network/interfaces"]), /#mobula# /);
     assert((await masked(lab, "bare")).length > 0);
+    // As slow as a host may be: the way back takes longer than systemd gives a start by default.
+    await setStartTimeout(lab, "networkd", "2s");
     const result = await mobula(lab, { executable: before.program }, "uninstall");
+    await setStartTimeout(lab, "networkd", undefined);
     expectCode(result, 0, "uninstall");
     for (const { name } of HOSTS) {
       assertMatch(
