@@ -105,13 +105,25 @@ async function expectNothingLeft(
   }
 }
 
-/** What systemd gives a unit that says nothing, until it is started or ended. */
-async function setStartTimeout(lab: Lab, host: string, time: string | undefined): Promise<void> {
-  const folder = "/etc/systemd/system.conf.d";
-  const script = time === undefined
-    ? `rm -r ${folder}`
-    : `mkdir ${folder}; printf '[Manager]\\nDefaultTimeoutStartSec=${time}\\n' >${folder}/slow.conf`;
-  await ask(lab, host, ["sh", "-euc", `${script}; systemctl daemon-reload`]);
+const SLOW_HOST = {
+  "/etc/systemd/system.conf.d/slow.conf": "[Manager]\nDefaultTimeoutStartSec=10s\n",
+  "/etc/systemd/system/mobula-rollback.service.d/slow.conf": "[Service]\nExecStartPre=/bin/sleep 12\n",
+};
+
+/** The way back takes longer than systemd gives a start by default. */
+async function makeSlow(lab: Lab, host: string): Promise<void> {
+  for (const [path, text] of Object.entries(SLOW_HOST)) {
+    const argv = ["sh", "-euc", 'mkdir "${1%/*}"; cat >"$1"', "sh", path];
+    expectCode(await lab.exec(host, argv, { stdin: text }), 0, path);
+  }
+  await ask(lab, host, ["systemctl", "daemon-reload"]);
+}
+
+async function makeFast(lab: Lab, host: string): Promise<void> {
+  for (const path of Object.keys(SLOW_HOST)) {
+    await ask(lab, host, ["sh", "-c", 'rm -r "${1%/*}"', "sh", path]);
+  }
+  await ask(lab, host, ["systemctl", "daemon-reload"]);
 }
 
 async function push(lab: Lab, { program }: Before): Promise<void> {
@@ -124,10 +136,9 @@ proof(
     await push(lab, before);
     assertMatch(await ask(lab, "ifupdown", ["cat", "/etc/network/interfaces"]), /#mobula# /);
     assert((await masked(lab, "bare")).length > 0);
-    // As slow as a host may be: the way back takes longer than systemd gives a start by default.
-    await setStartTimeout(lab, "networkd", "2s");
+    await makeSlow(lab, "networkd");
     const result = await mobula(lab, { executable: before.program }, "uninstall");
-    await setStartTimeout(lab, "networkd", undefined);
+    await makeFast(lab, "networkd");
     expectCode(result, 0, "uninstall");
     for (const { name } of HOSTS) {
       assertMatch(
