@@ -157,7 +157,7 @@ const ODD_INTERVAL = 997;
  * Watches what Open vSwitch writes down of BFD; nothing is polled. A path that dies: if the wire to that host is silent too (its switch
  * may be restarting, which is none of the intrawire's business), the host's intrawire address goes over the access network. A path
  * that has died is left alone for 5 s (table 2), for 10 s if it died twice within 30 s, so that nothing flaps faster than that; but not
- * the first time if the peer has only begun anew, and said so.
+ * the first time if a switch has only begun anew: one that has just begun knows of no reason why the session was down.
  *
  * A session that begins says hello once a second (RFC 5880, 6.8.3), except when it has a changed interval to tell, and that it has
  * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already, nor where it
@@ -206,11 +206,16 @@ hold() {
   elif [ "$2" = told ]; then
     return 0
   fi
+  [ $seconds = 10 ] || : >"$state/$1.held"
   ${OFCTL("add-flow", '"table=2,priority=10,reg1=$1,hard_timeout=$seconds,actions=load:1->NXM_NX_REG3[0]"')}
+}
+release() {
+  [ ! -e "$state/$1.held" ] || ${OFCTL("del-flows", '"table=2,reg1=$1"')}
 }
 count=0
 died() {
   [ ! -e "$state/$1" ] || return 0
+  rm -f "$state/$1.held"
   count=$((count + 1))
   echo "$count" >"$state/$1"
   mind "$1" "$count" </dev/null &
@@ -268,9 +273,13 @@ while IFS=, read -r uuid action name status; do
       lives "$peer"
       rm -f "$state/$peer.lived"
       ;;
-    *'forwarding=""true""'*) lives "$peer" ;;
+    *'forwarding=""true""'*)
+      case $status in *'remote_diagnostic=""No Diagnostic""'*) [ ! -e "$state/$peer" ] || release "$peer" ;; esac
+      lives "$peer"
+      ;;
     *'{diagnostic=""Neighbor Signaled Session Down""'*'forwarding=""false""'*'remote_diagnostic=""No Diagnostic""'*)
       died "$peer" told ;;
+    *'{diagnostic=""No Diagnostic""'*'forwarding=""false""'*) died "$peer" told ;;
     *'forwarding=""false""'*) died "$peer" lost ;;
   esac
 done
