@@ -107,7 +107,7 @@ async function expectNothingLeft(
 
 const SLOW_HOST = {
   "/etc/systemd/system.conf.d/slow.conf": "[Manager]\nDefaultTimeoutStartSec=10s\n",
-  "/etc/systemd/system/mobula-rollback.service.d/slow.conf": "[Service]\nExecStartPre=/bin/sleep 12\n",
+  "/run/systemd/system/mobula-rollback.service.d/slow.conf": "[Service]\nExecStartPre=/bin/sleep 12\n",
 };
 
 /** The way back takes longer than systemd gives a start by default. */
