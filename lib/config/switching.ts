@@ -18,7 +18,7 @@ export const DEFAULT_SWITCHING: Switching = {
 const HOSTS_AT_FULL_RATE = 32;
 
 /** Milliseconds between two BFD packets of a path, unless told, in a fleet of so many hosts. */
-export function defaultBfdInterval(hosts: number): number {
+function defaultBfdInterval(hosts: number): number {
   return DEFAULT_SWITCHING.bfdInterval * Math.max(1, Math.ceil(hosts / HOSTS_AT_FULL_RATE));
 }
 

@@ -94,6 +94,21 @@ ${OFCTL("--no-stats dump-flows", "table=1")} | grep actions= >${LEARNED_FILE} ||
 sleep 0.1
 `;
 
+/** A shell function: gives an interval, its first argument, to all ports that follow, in one transaction; `set` is the command for `$port`. */
+function tell(set: string): string {
+  return `tell() {
+  told=$1
+  shift
+  for port do
+    set -- "$@" -- ${set} "bfd:min_tx=$told"
+    shift
+  done
+  shift
+  $vsctl "$@"
+}
+`;
+}
+
 /**
  * Lets the switch answer and the paths speak again, as often as they are to. Peers that never saw the host go take the first hello for
  * its end, and for a moment need a third host: after a restart on purpose ("eased") the direct paths therefore speak one part after the
@@ -108,17 +123,7 @@ first=\${silent# }
 interval=$($vsctl get Interface "\${first%% *}" bfd:min_rx | tr -d '"')
 # Hundredths of a second.
 now() { read -r up rest </proc/uptime; echo "\${up%.*}\${up#*.}"; }
-tell() {
-  told=$1
-  shift
-  for port do
-    set -- "$@" -- set Interface "$port" bfd:enable=true "bfd:min_tx=$told"
-    shift
-  done
-  shift
-  $vsctl "$@"
-}
-count_up() {
+${tell('set Interface "$port" bfd:enable=true')}count_up() {
   for port do
     set -- "$@" -- --if-exists get Interface "$port" bfd_status:state
     shift
@@ -229,17 +234,9 @@ lives() {
   ip route flush cache
   ip -n mobula route flush cache
 }
-tell() {
-  told=$1
-  shift
-  for port do
-    set -- "$@" -- --if-exists set Interface "$port" "bfd:min_tx=$told"
-    shift
-  done
-  shift
-  $vsctl "$@"
-}
-# All that were named meanwhile at once: where a host falls behind, it must not fall further.
+${
+  tell('--if-exists set Interface "$port"')
+}# All that were named meanwhile at once: where a host falls behind, it must not fall further.
 hurry() {
   while [ -s "$state/hurry" ]; do
     mv "$state/hurry" "$state/hurrying/names"
