@@ -241,6 +241,23 @@ export async function pathStretch(lab: Lab, names: readonly string[]): Promise<n
   return (work.bytes - noise.bytes / noise.seconds * work.seconds) / (frames * PING.frame);
 }
 
+/**
+ * Waits until frames take as many hops as they are to: for some seconds after a change of the tree, switches forget where everybody is, and
+ * flood. Prints what was measured.
+ */
+export async function waitForStretch(lab: Lab, names: readonly string[], wanted: number): Promise<void> {
+  await waitFor(
+    `a path stretch of ${wanted.toFixed(2)}`,
+    async () => {
+      const stretch = await pathStretch(lab, names);
+      console.log(`  path stretch of ${names.length} hosts: ${stretch.toFixed(3)}`);
+      if (Math.abs(stretch - wanted) < 0.05) return true;
+      throw new Error(`${stretch.toFixed(3)}`);
+    },
+    { deadlineMs: 45_000 },
+  );
+}
+
 /** How much the tunnels have carried while the work went on; the switch brings its counters up to date every half second. */
 async function growth(
   lab: Lab,
