@@ -6,7 +6,6 @@ import { join } from "@std/path";
 import type { HostPublicKey } from "../config/pubkeys.ts";
 import { mergePubkeys, writePubkeysFile } from "../deploy/load.ts";
 import { LOOK_SCRIPT, parseLook } from "../deploy/look.ts";
-import { pause } from "../deploy/parallel.ts";
 import { lockedHere } from "../deploy/push_lock.ts";
 import { checksFor, probeRequest } from "../deploy/verify.ts";
 import { preflight } from "../deploy/preflight.ts";
@@ -24,6 +23,7 @@ import { probe } from "../host/probe.ts";
 import { stage } from "../host/stage.ts";
 import { status } from "../host/status.ts";
 import { hostConfigFor } from "../host_config.ts";
+import { pause } from "../pause.ts";
 import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
 import { loadFleet } from "./load_fleet.ts";
 

@@ -2,7 +2,6 @@
  * `mobula uninstall`: gives the hosts, or with `--local` this very one, their own network back. Effects: those of the phases or of
  * the unit that does it; writes to standard output.
  */
-import { pause } from "../deploy/parallel.ts";
 import { push, type PushResult } from "../deploy/push.ts";
 import { lockedHere } from "../deploy/push_lock.ts";
 import type { PushOptions } from "../deploy/run.ts";
@@ -17,6 +16,7 @@ import { installedPackages } from "../host/purge.ts";
 import { runStep } from "../host/run_steps.ts";
 import { uninstall } from "../host/uninstall.ts";
 import { baselineDifferences } from "../net/down.ts";
+import { pause } from "../pause.ts";
 import { reportJson } from "../ui/report.ts";
 import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
 import { copyOwnExecutable } from "./install.ts";

@@ -1,6 +1,7 @@
 /**
  * Running many things at once, but not too many; waiting for a condition. Effects: time only.
  */
+import { pause } from "../pause.ts";
 
 /** Runs `work` for every item, at most `limit` at a time; waits for all of them, then throws the first error. */
 export async function inParallel<T>(
@@ -36,9 +37,4 @@ export async function until<T>(
     if (Date.now() + rest > deadline || signal?.aborted) return undefined;
     await pause(rest);
   }
-}
-
-/** Resolves after so many milliseconds. */
-export function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

@@ -4,10 +4,10 @@
  * Effects: on the hosts through their connections, or on this one, `/run/mobula/push.lock`; reads what this process is called here.
  */
 import { HostError, LockedError, TransportError } from "../errors.ts";
+import { pause } from "../pause.ts";
 import type { Output } from "../step.ts";
 import { runCommand } from "./command.ts";
 import { look } from "./look.ts";
-import { pause } from "./parallel.ts";
 import type { Phase } from "./phases.ts";
 import { type HostRun, type PushRun } from "./run.ts";
 import type { ExecOptions } from "./ssh.ts";

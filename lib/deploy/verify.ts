@@ -5,6 +5,7 @@
 import { HostError } from "../errors.ts";
 import type { ExtraHost, Host } from "../fleet.ts";
 import { LISTENING, type ProbeRequest, type ProbeResult } from "../host/protocol.ts";
+import { pause } from "../pause.ts";
 import {
   type Check,
   type CheckResult,
@@ -21,7 +22,7 @@ import {
 import { narrow, readClock } from "./clocks.ts";
 import { deployerClock, withEvidence } from "./evidence.ts";
 import { callHost, type Executor } from "./host_call.ts";
-import { inParallel, type Patience, pause } from "./parallel.ts";
+import { inParallel, type Patience } from "./parallel.ts";
 
 export { checksFor, isFine, isPing, judge, probeRequest } from "./checks.ts";
 export type { Check, CheckResult, HostVerification, Kind, Verification } from "./checks.ts";

@@ -132,4 +132,4 @@ async function prepareUndo(runner: Runner): Promise<void> {
 }
 
 /** What `systemctl enable` makes. */
-const ENABLED_LINK = `/etc/systemd/system/multi-user.target.wants/${ROLLBACK_UNIT}`;
+const ENABLED_LINK = `${UNIT_DIR}/multi-user.target.wants/${ROLLBACK_UNIT}`;

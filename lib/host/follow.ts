@@ -5,6 +5,7 @@
 import { type KnownKeys, parseKnownKeys, provenKey } from "../known_keys.ts";
 import { LINK } from "../net/network.ts";
 import { peerAllowedIps } from "../net/wanted.ts";
+import { pause } from "../pause.ts";
 import type { Runner, Step } from "../step.ts";
 import type { Context } from "./context.ts";
 import { FOLLOWED_FILE, KEYS_FILE } from "./paths.ts";
@@ -31,7 +32,7 @@ export async function follow(context: Context, signal: AbortSignal): Promise<voi
     if (signal.aborted) return;
     // A large fleet's handshakes take a while to read: half of the time is enough.
     const rest = Math.max(follower.rest, performance.now() - start);
-    await new Promise((resolve) => setTimeout(resolve, rest));
+    await pause(rest);
   }
 }
 

@@ -11,7 +11,7 @@ import { ifupdownEdits, restoreInterfaces } from "../render/ifupdown.ts";
 import { managerFiles } from "../render/managers.ts";
 import { RESOLVED_DROP_IN } from "../render/resolver.ts";
 import { NIC_RULE, RELOAD_UDEV, UDEV_RULES } from "../render/udev.ts";
-import { FOLLOW_UNIT, HEAL_UNIT, MAIN_UNIT, NIC_UNIT, ROLLBACK_UNIT } from "../render/units.ts";
+import { FOLLOW_UNIT, HEAL_UNIT, MAIN_UNIT, NIC_UNIT, ROLLBACK_UNIT, UNIT_DIR } from "../render/units.ts";
 import type { Step, WantedFile } from "../step.ts";
 
 const RESOLV_CONF = "/etc/resolv.conf";
@@ -124,12 +124,12 @@ function restoredInterfaces(baseline: Baseline, seen: ReadonlyMap<string, string
 /** The unit that does all this stays until the end. */
 const REMOVE_SCRIPT = `
 systemctl disable --quiet ${MAIN_UNIT} 2>/dev/null
-for unit in /etc/systemd/system/mobula*.service; do
-  [ "$unit" = /etc/systemd/system/${ROLLBACK_UNIT} ] || rm -f "$unit"
+for unit in ${UNIT_DIR}/mobula*.service; do
+  [ "$unit" = ${UNIT_DIR}/${ROLLBACK_UNIT} ] || rm -f "$unit"
 done
 rm -rf /etc/netns/mobula /opt/mobula/keys.json ${KEY_DIR} /var/run/wireguard/mo-wg-gw.sock
 for folder in /etc/netns /etc/systemd/networkd.conf.d /etc/systemd/resolved.conf.d \\
-  /etc/systemd/system/systemd-networkd-wait-online.service.d; do
+  ${UNIT_DIR}/systemd-networkd-wait-online.service.d; do
   rmdir "$folder" 2>/dev/null
 done
 command -v udevadm >/dev/null || rmdir -p ${UDEV_RULES} 2>/dev/null
@@ -144,8 +144,8 @@ exit 0
  */
 export const LAST_SCRIPT = `
 systemctl disable --quiet ${ROLLBACK_UNIT} 2>/dev/null
-cp /etc/systemd/system/${ROLLBACK_UNIT} /run/systemd/system/
-rm -f /etc/systemd/system/${ROLLBACK_UNIT}
+cp ${UNIT_DIR}/${ROLLBACK_UNIT} /run/systemd/system/
+rm -f ${UNIT_DIR}/${ROLLBACK_UNIT}
 systemctl daemon-reload
 rm -f /run/systemd/system/${ROLLBACK_UNIT}
 [ "$1" = uninstall ] || exit 0

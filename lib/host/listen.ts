@@ -4,6 +4,7 @@
  */
 import { hostAddresses } from "../address.ts";
 import { HostError } from "../errors.ts";
+import { pause } from "../pause.ts";
 import type { Context } from "./context.ts";
 import { readConfig } from "./context.ts";
 import { enterNamespace } from "./local_runner.ts";
@@ -122,10 +123,6 @@ export async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerat
     rest = parts.pop() ?? "";
     yield* parts;
   }
-}
-
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 function timeOver(milliseconds: number): { over: Promise<void>; stop: () => void } {

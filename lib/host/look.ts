@@ -7,7 +7,7 @@ import { type HostInput, wantedNetwork } from "../net/wanted.ts";
 import { DNSMASQ_LOCAL, DNSMASQ_PROFILE } from "../render/apparmor.ts";
 import { renderFiles } from "../render/files.ts";
 import { ifupdownEdits } from "../render/ifupdown.ts";
-import { MAIN_UNIT } from "../render/units.ts";
+import { MAIN_UNIT, UNIT_DIR } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { PENDING_DIR } from "./paths.ts";
 import { ALL_RELOADS, modesOf, type Reload, type SeenHost } from "./plan.ts";
@@ -38,7 +38,7 @@ export async function lookAtHost(runner: Runner, input: HostInput): Promise<Seen
 }
 
 /** What `systemctl enable` makes. */
-const ENABLED_LINK = `/etc/systemd/system/multi-user.target.wants/${MAIN_UNIT}`;
+const ENABLED_LINK = `${UNIT_DIR}/multi-user.target.wants/${MAIN_UNIT}`;
 
 function pendingFile(name: Reload): string {
   return `${PENDING_DIR}/${name}`;

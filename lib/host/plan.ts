@@ -12,7 +12,7 @@ import { renderFiles } from "../render/files.ts";
 import { ifupdownEdits } from "../render/ifupdown.ts";
 import { RESOLVED_DROP_IN } from "../render/resolver.ts";
 import { RELOAD_UDEV, UDEV_RULES } from "../render/udev.ts";
-import { MAIN_UNIT } from "../render/units.ts";
+import { MAIN_UNIT, UNIT_DIR } from "../render/units.ts";
 import type { Step, WantedFile } from "../step.ts";
 import { EXECUTABLE } from "./paths.ts";
 
@@ -47,7 +47,7 @@ const AT_ONCE = "--job-mode=ignore-dependencies";
 /** Which files concern whom, when it is told, and how. */
 const RELOADS = {
   systemd: {
-    concerns: (path: string) => path.startsWith("/etc/systemd/system/"),
+    concerns: (path: string) => path.startsWith(`${UNIT_DIR}/`),
     when: "before",
     step: { title: "reload systemd's units", argv: ["systemctl", "daemon-reload"] },
   },

@@ -8,6 +8,7 @@ import { LINK } from "../net/network.ts";
 import { BIN_DIR } from "../net/steps.ts";
 import { wantedNetwork } from "../net/wanted.ts";
 import { keyFile, wireguardSteps } from "../net/wireguard.ts";
+import { pause } from "../pause.ts";
 import { FOLLOW_UNIT, renderFollow } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { type Context, readConfig, readInput, readKnownKeys, writeJson } from "./context.ts";
@@ -82,7 +83,7 @@ async function awaitFollower(runner: Runner): Promise<void> {
           `See "journalctl -u ${FOLLOW_UNIT}" on the host`,
       );
     }
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await pause(50);
   }
 }
 
@@ -119,7 +120,7 @@ async function changeKey(runner: Runner, publicKey: string, peers: readonly stri
   const deadline = Date.now() + ANSWER_PATIENCE;
   let silent: string[];
   do {
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await pause(20);
     const handshakes = await readHandshakes(runner, "mobula");
     silent = peers.filter((key) => handshakes.has(key) && handshakes.get(key)! < since);
   } while (silent.length > 0 && Date.now() < deadline);

@@ -8,6 +8,7 @@
 import type { Baseline, HostStateFile } from "../facts.ts";
 import { baselineDifferences, downSteps, hasExternal, isTaken, isUntouched } from "../net/down.ts";
 import { lookScript, parseSeen, type Seen } from "../net/seen.ts";
+import { pause } from "../pause.ts";
 import { HEAL_UNIT, MAIN_UNIT } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { type Armed, disarm, readArmed, uptime, whereTo } from "./armed.ts";
@@ -157,7 +158,7 @@ async function settle(baseline: Baseline, armed: Armed, context: Context): Promi
     const differences = await differencesNow(baseline, runner);
     calm = differences.length === 0 ? calm + 1 : 0;
     if (calm === CALM || Date.now() > deadline) return differences;
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await pause(500);
     const seen = await lookAround(runner);
     if (!hasExternal(baseline, seen)) return differences;
     await runSteps(runner, downSteps(baseline, seen, { restoreSettled: true }), report);

@@ -4,6 +4,7 @@
 import { CommandError, HostError } from "../errors.ts";
 import { movesNic } from "../net/steps.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
+import { pause } from "../pause.ts";
 import { giveUp } from "./armed.ts";
 import { type Context, readInput, readJson, writeJson } from "./context.ts";
 import { lookAtHost } from "./look.ts";
@@ -122,7 +123,7 @@ async function planWithNic({ runner }: Context, input: HostInput): Promise<HostP
       return planHost(input, seen);
     } catch (error) {
       if (!(error instanceof HostError) || Date.now() > deadline) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      await pause(200);
     }
   }
 }
