@@ -9,6 +9,12 @@ import { HEADER } from "./header.ts";
 
 const TUNNEL_PORTS = `{ ${GENEVE_PORT}, ${RELAY_PORT} }`;
 
+/**
+ * Local ports from here on are for connections that are translated to the host's intrawire address. Linux gives its own sockets lower
+ * ones (ip_local_port_range, 32768-60999).
+ */
+const TRANSLATED_PORT = 61_000;
+
 /** What the ruleset depends on. */
 export interface NftablesInput {
   readonly id: number;
@@ -24,8 +30,8 @@ export interface NftablesInput {
  * One transaction that replaces our two tables. Filter is `inet`; NAT is `ip` with numeric priorities, which every nftables and
  * kernel in question takes, and both NAT hooks are declared because kernels before 4.18 need both. What is meant for the inside
  * never leaves by the external interface, which is where the default route sends it while WireGuard's routes are not there.
- * Packets of the tunnels, the encrypted ones and what is in them for the switch, are many and need no translation: the kernel does
- * not keep track of their connections.
+ * Packets of the tunnels, the encrypted ones and what is in them for the switch, and those between two hosts on the intrawire are many
+ * and need no translation: the kernel does not keep track of their connections. What answers a translated packet is told by its port.
  */
 export function renderNftables({ id, baseline, capabilities, forwards, egress }: NftablesInput): string {
   const host = hostAddresses(id);
@@ -45,9 +51,9 @@ delete table inet mobula
 table inet mobula {
   chain prerouting {
     type filter hook prerouting priority -300;
-    iifname "${LINK.externalBridge}" udp dport ${WIREGUARD_PORT} notrack
-    iifname ${tunnels} ip saddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} notrack
-  }
+    iifname "${LINK.externalBridge}" udp dport ${WIREGUARD_PORT} notrack accept
+    iifname ${tunnels} ip saddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} notrack accept
+${untrackedRules(host.intrawire, wires)}  }
 ${egress ? egressMark(egress) : ""}  chain output {
     type filter hook output priority -300;
     oifname "${LINK.externalBridge}" udp sport ${WIREGUARD_PORT} notrack
@@ -67,10 +73,10 @@ ${egress ? egressMark(egress) : ""}  chain output {
   chain forward {
     type filter hook forward priority 0; policy drop;
 ${tunnelRules(capabilities)}    tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+    iifname ${inside} oifname ${inside} ip daddr { ${NETWORKS.wire}, ${NETWORKS.access} } accept
     ct state established,related accept
     iifname "${LINK.externalBridge}" ct status dnat accept
     iifname ${set([LINK.switch, LINK.intrawireGateway])} oifname "${LINK.externalBridge}" accept
-    iifname ${inside} oifname ${inside} ip daddr { ${NETWORKS.wire}, ${NETWORKS.access} } accept
 ${egress ? `    meta mark ${EGRESS.mark} iifname "${LINK.switch}" oifname "${LINK.switch}" accept\n` : ""}  }
   chain postrouting {
     type filter hook postrouting priority 0;
@@ -91,8 +97,12 @@ ${
   chain postrouting {
     type nat hook postrouting priority 100;
     oifname "${LINK.externalBridge}" ip saddr { ${NETWORKS.wire}, ${NETWORKS.access} } masquerade
-    oifname ${wires} ip daddr ${NETWORKS.intrawire} ip saddr != ${host.intrawire} snat to ${host.intrawire}
-    oifname "${LINK.switch}" ip daddr ${NETWORKS.access} ip saddr ${NETWORKS.wire} snat to ${host.gateway}
+${
+    ["meta l4proto tcp ", "meta l4proto udp ", ""].map((protocol) =>
+      `    oifname ${wires} ip daddr ${NETWORKS.intrawire} ip saddr != ${host.intrawire} ${protocol}snat to ${host.intrawire}` +
+      `${protocol ? `:${TRANSLATED_PORT}-65535` : ""}\n`
+    ).join("")
+  }    oifname "${LINK.switch}" ip daddr ${NETWORKS.access} ip saddr ${NETWORKS.wire} snat to ${host.gateway}
 ${egress ? `    meta mark ${EGRESS.mark} oifname "${LINK.switch}" masquerade\n` : ""}  }
 }
 `;
@@ -110,6 +120,19 @@ function egressMark(hosts: readonly number[]): string {
     iifname "${LINK.switch}" ip saddr ${NETWORKS.access} ip saddr != { ${gateways} } ip daddr != { ${inner} } meta mark set ${EGRESS.mark}
   }
 `;
+}
+
+/** Between this host's own address and others': both directions of a connection are told by the port at this end. */
+function untrackedRules(self: string, wires: string): string {
+  const [own, others] = [
+    `iifname "${LINK.intrawireGateway}" ip saddr ${self}`,
+    `iifname ${wires} ip daddr ${self}`,
+  ];
+  return ["tcp", "udp"].map((protocol) =>
+    `    ${own} ip daddr ${NETWORKS.intrawire} ${protocol} sport < ${TRANSLATED_PORT} notrack
+    ${others} ip saddr ${NETWORKS.intrawire} ${protocol} dport < ${TRANSLATED_PORT} notrack
+`
+  ).join("");
 }
 
 function tunnelRules({ datapath }: Capabilities): string {
