@@ -61,6 +61,8 @@ export function setStage<T>(options: StageOptions<T>): Proofs<T> {
         try {
           await check(lab, value);
         } catch (error) {
+          // Told at once: the runner tells it when all tests of the file are over.
+          console.error(error);
           await printUnits(lab);
           throw error;
         }
