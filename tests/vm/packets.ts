@@ -62,7 +62,8 @@ export async function serveStreams(lab: Lab, { host, namespace }: Spot): Promise
   const enter = namespace === undefined ? [] : ["ip", "netns", "exec", namespace];
   const unit = `lab-streams-${namespace ?? "host"}`;
   if ((await lab.exec(host, ["systemctl", "is-active", "-q", unit])).code === 0) return;
-  const argv = ["systemd-run", "--quiet", `--unit=${unit}`, ...enter, ...SERVER];
+  // Collected, so that one that was stopped stands in nobody's way.
+  const argv = ["systemd-run", "--quiet", "--collect", `--unit=${unit}`, ...enter, ...SERVER];
   expectCode(await lab.exec(host, argv), 0, `the server of streams on ${host}`);
   const listening = ["sh", "-c", `ss -Htln "sport = ${STREAM_PORT}" | grep -q .`];
   await waitFor(
