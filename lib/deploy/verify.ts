@@ -106,7 +106,7 @@ async function guarded(asked: Asked, work: () => Promise<void>): Promise<void> {
  * Where everything is asked for, one answer that a bad line or a busy host has lost does not decide, however long the first round took. A
  * push has no time for that.
  */
-const LEAST_TRIES = { quick: 1, full: 3 } as const;
+const LEAST_TRIES = { quick: 1, full: 2 } as const;
 
 async function askUntilDone(asked: Asked, options: VerifyOptions): Promise<void> {
   const { deadline, rest = 500, depth = "quick", signal } = options;
