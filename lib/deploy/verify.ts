@@ -102,15 +102,9 @@ async function guarded(asked: Asked, work: () => Promise<void>): Promise<void> {
   }
 }
 
-/**
- * Where everything is asked for, one answer that a bad line or a busy host has lost does not decide, however long the first round took. A
- * push has no time for that.
- */
-const LEAST_TRIES = { quick: 1, full: 2 } as const;
-
 async function askUntilDone(asked: Asked, options: VerifyOptions): Promise<void> {
-  const { deadline, rest = 500, depth = "quick", signal } = options;
-  for (let tries = 1;; tries++) {
+  const rest = options.rest ?? 500;
+  while (true) {
     const open = asked.results.filter(({ ok }) => !ok);
     options.onProgress?.(
       asked.prober.host.hostname,
@@ -118,8 +112,7 @@ async function askUntilDone(asked: Asked, options: VerifyOptions): Promise<void>
     );
     takeAnswers(asked, open, await ask(asked, probeRequest(open)));
     const done = asked.results.every(({ ok }) => ok);
-    const late = Date.now() + rest > deadline && tries >= LEAST_TRIES[depth];
-    if (done || late || signal?.aborted) return;
+    if (done || Date.now() + rest > options.deadline || options.signal?.aborted) return;
     await pause(rest);
   }
 }
