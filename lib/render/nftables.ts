@@ -98,10 +98,7 @@ ${
     type nat hook postrouting priority 100;
     oifname "${LINK.externalBridge}" ip saddr { ${NETWORKS.wire}, ${NETWORKS.access} } masquerade
 ${
-    ["meta l4proto tcp ", "meta l4proto udp ", ""].map((protocol) =>
-      `    oifname ${wires} ip daddr ${NETWORKS.intrawire} ip saddr != ${host.intrawire} ${protocol}snat to ${host.intrawire}` +
-      `${protocol ? `:${TRANSLATED_PORT}-65535` : ""}\n`
-    ).join("")
+    translationRules(host.intrawire, wires)
   }    oifname "${LINK.switch}" ip daddr ${NETWORKS.access} ip saddr ${NETWORKS.wire} snat to ${host.gateway}
 ${egress ? `    meta mark ${EGRESS.mark} oifname "${LINK.switch}" masquerade\n` : ""}  }
 }
@@ -133,6 +130,15 @@ function untrackedRules(self: string, wires: string): string {
     ${others} ip saddr ${NETWORKS.intrawire} ${protocol} dport < ${TRANSLATED_PORT} notrack
 `
   ).join("");
+}
+
+/** What is not this host's own gets its address, or WireGuard at the other end would drop it. */
+function translationRules(self: string, wires: string): string {
+  const foreign = `oifname ${wires} ip daddr ${NETWORKS.intrawire} ip saddr != ${self}`;
+  return `    ${foreign} meta l4proto tcp snat to ${self}:${TRANSLATED_PORT}-65535
+    ${foreign} meta l4proto udp snat to ${self}:${TRANSLATED_PORT}-65535
+    ${foreign} snat to ${self}
+`;
 }
 
 function tunnelRules({ datapath }: Capabilities): string {
