@@ -10,7 +10,7 @@ import type { Runner } from "../step.ts";
 import { type Context, readConfig, readJson } from "./context.ts";
 import { query, queryAddress } from "./dns.ts";
 import { CAPABILITIES_FILE, CURRENT_LINK, EXECUTABLE } from "./paths.ts";
-import { largestPassing, oversizeOutcome, type Ping, pingAll, roundTripOf } from "./ping.ts";
+import { largestPassing, oversizeOutcome, type Ping, pingAll, type Pinged, roundTripOf } from "./ping.ts";
 import type {
   DialOutcome,
   DialTarget,
@@ -22,11 +22,13 @@ import type {
 import { dial } from "./transfer.ts";
 
 /** Processes, queries and connections under way at once. A refused packet costs ping an idle second. */
-const LANES = { pings: 16, oversize: 64, measured: 8, names: 64, dials: 16 } as const;
+const LANES = { pings: 16, oversize: 64, measured: 8, names: 64, dials: 8 } as const;
 /** Seconds that one answer may take. */
 const PATIENCE = 2;
 /** Seconds; for packets of which many are sent and most are lost. */
 const SHORT_PATIENCE = 1;
+/** Connections of a hundred that may fail by chance; where more do, it would only take longer to ask for them again. */
+const BY_CHANCE = 25;
 
 /** Answers in the order of the request. */
 export async function probe(request: ProbeRequest, { runner }: Context): Promise<ProbeResult> {
@@ -43,20 +45,21 @@ export async function probe(request: ProbeRequest, { runner }: Context): Promise
     server: hostAddresses(config.self).gateway,
     hasAccess: config.access === "auto",
   };
-  const [pings, refused, passes, answers] = await Promise.all([
+  const [pings, refused, passes] = await Promise.all([
     pingTargets(runner, targets, mtus),
     pingTargets(runner, oversize, mtus, { extra: 1, lanes: LANES.oversize, patience: SHORT_PATIENCE }),
     request.measure ? measureTargets(runner, targets, mtus) : undefined,
-    askNamesAndListeners(runner, inside),
   ]);
+  // Not at the same time: a busy host that starts so many processes would serve its peers too late, and the network be blamed.
+  const answers = await askNamesAndListeners(runner, { ...inside, dials: shortenHopeless(request, pings) });
   // After the pings, so that a handshake that they started is seen.
   const live = await lookAtState(runner, wayOut);
-  const { names, dials, world } = answers;
+  const { names, world } = answers;
   return {
     pings: pings.map(roundTripOf),
     names,
     oversize: refused.map(oversizeOutcome),
-    dials,
+    dials: answers.dials,
     ...(wayOut ? { world: [...live.wayOut, ...world] } : {}),
     ...(passes ? { passes } : {}),
     ...(live.wireguard ? { wireguard: live.wireguard } : {}),
@@ -68,6 +71,15 @@ export async function probe(request: ProbeRequest, { runner }: Context): Promise
     started,
     clock: Date.now(),
   };
+}
+
+/** Where not even a ping came back, a connection is not waited for as long. */
+function shortenHopeless({ pings, dials = [] }: ProbeRequest, answers: readonly Pinged[]): DialTarget[] {
+  const silent = new Set(
+    pings.filter((_, index) => answers[index]!.code !== 0).map(({ address }) => address),
+  );
+  const patience = SHORT_PATIENCE * 1000;
+  return dials.map((target) => silent.has(target.address) ? { ...target, patience } : target);
 }
 
 interface Packets {
@@ -175,10 +187,22 @@ async function askInGateway(runner: Runner, request: InsideRequest): Promise<Ins
 export async function askInside({ names, dials = [], world, server }: InsideRequest): Promise<InsideResult> {
   const [resolved, dialled, wrong] = await Promise.all([
     inParallel(names, LANES.names, ({ name }) => queryAddress(name, server, PATIENCE * 1000)),
-    inParallel(dials, LANES.dials, (target) => dial(target)),
+    dialAll(dials),
     world ? askWorld(server) : [],
   ]);
   return { names: resolved, dials: dialled, world: wrong };
+}
+
+/** Who failed is asked once more when all are done: between busy hosts all packets of one connection may be late. */
+async function dialAll(targets: readonly DialTarget[]): Promise<DialOutcome[]> {
+  const first = await inParallel(targets, LANES.dials, (target) => dial(target));
+  const failed = first.filter((outcome) => "error" in outcome).length;
+  if (failed > targets.length * BY_CHANCE / 100) return first;
+  return await inParallel(
+    targets.map((target, index) => ({ target, outcome: first[index]! })),
+    LANES.dials,
+    async ({ target, outcome }) => "error" in outcome ? await dial(target) : outcome,
+  );
 }
 
 /**

@@ -145,6 +145,8 @@ export interface NameTarget {
 /** One listener; it says which host it belongs to. */
 export interface DialTarget extends PingTarget {
   readonly id: number;
+  /** Milliseconds for the connection to stand; 3000 unless told. */
+  readonly patience?: number;
 }
 
 /** The answer to `probe`; the lists are in the order of the request. */

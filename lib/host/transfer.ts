@@ -1,15 +1,19 @@
 /**
- * Real bytes over real connections between two hosts: a listener that says which host it is, takes bytes and gives as many back, and
- * the one who asks. Effects: TCP connections.
+ * Real bytes over real connections between two hosts: a listener that says which host it is and gives back what it gets, and the one
+ * who asks. Effects: TCP connections.
  */
 import { VERIFY_PORT } from "../address.ts";
 import type { DialOutcome, DialTarget } from "./protocol.ts";
 
-/** Bytes in each direction: dozens of full segments. */
-const BYTES = 64 * 1024;
-/** Milliseconds for a connection to stand, and for the whole exchange. */
+/** Bytes in each direction: a dozen full segments, more than are sent without hearing of the first ones (RFC 6928). */
+const BYTES = 16 * 1024;
+/** What a listener of version 0.1.0 waits for before it gives anything back, and after how many milliseconds it gets that much. */
+const MOST_BYTES = 64 * 1024;
+const SLOW = 4_000;
+/** Milliseconds for a connection to stand, for the next bytes to come or go, and for the whole exchange. */
 const CONNECT_PATIENCE = 3_000;
-const PATIENCE = 8_000;
+const PATIENCE = 6_000;
+const LONGEST = 30_000;
 /** Connections served at once; a stranger on the access network must not exhaust the host. */
 const MAX_SERVED = 1000;
 
@@ -39,10 +43,15 @@ export function listenOn(address: string, id: number, port = VERIFY_PORT): Liste
 }
 
 async function serve(connection: Deno.TcpConn, id: number): Promise<void> {
-  await limited(connection, PATIENCE, async () => {
-    await writeAll(connection, new TextEncoder().encode(greeting(id)));
-    await readBytes(connection, BYTES);
-    await writeAll(connection, new Uint8Array(BYTES));
+  await limited(connection, async (moved) => {
+    await writeAll(connection, new TextEncoder().encode(greeting(id)), moved);
+    const bytes = new Uint8Array(BYTES);
+    for (let got = 0; got < MOST_BYTES;) {
+      const read = await connection.read(bytes);
+      if (read === null) return;
+      got += read;
+      await writeAll(connection, bytes.subarray(0, read), moved);
+    }
   });
 }
 
@@ -53,22 +62,33 @@ function greeting(id: number): string {
 
 /** Exchanges bytes with a listener; what goes wrong is told, not thrown. */
 export async function dial(
-  { address, id }: Omit<DialTarget, "from">,
+  { address, id, patience = CONNECT_PATIENCE }: Omit<DialTarget, "from">,
   port = VERIFY_PORT,
 ): Promise<DialOutcome> {
   const start = performance.now();
   let got = 0;
   let greeted = false;
   try {
-    const connection = await connectWithin(CONNECT_PATIENCE, address, port);
-    await limited(connection, PATIENCE, async () => {
-      const said = new TextDecoder().decode(await readBytes(connection, greeting(id).length));
+    const connection = await connectWithin(patience, address, port);
+    await limited(connection, async (moved) => {
+      const said = new TextDecoder().decode(await readBytes(connection, greeting(id).length, moved));
       greeted = true;
       if (said !== greeting(id)) throw new Error(`${JSON.stringify(said)} answers; expected host ${id}`);
-      await Promise.all([
-        writeAll(connection, new Uint8Array(BYTES)),
-        readBytes(connection, BYTES, (bytes) => got = bytes),
-      ]);
+      const more = setTimeout(
+        () => void writeAll(connection, new Uint8Array(MOST_BYTES - BYTES)).catch(() => {}),
+        SLOW,
+      );
+      try {
+        await Promise.all([
+          writeAll(connection, new Uint8Array(BYTES), moved),
+          readBytes(connection, BYTES, (bytes) => {
+            got = bytes;
+            moved();
+          }),
+        ]);
+      } finally {
+        clearTimeout(more);
+      }
     });
     return { milliseconds: Math.round((performance.now() - start) * 10) / 10 };
   } catch (error) {
@@ -102,11 +122,13 @@ async function connectWithin(milliseconds: number, hostname: string, port: numbe
   }
 }
 
-/** Closes the connection at the end, or when the time is over, which ends whatever waits for it. */
+/**
+ * Closes the connection at the end, or when too long nothing has moved or it has taken too long at all, which ends whatever waits for it.
+ * A busy host or a thin line is slow, not broken.
+ */
 async function limited(
   connection: Deno.TcpConn,
-  milliseconds: number,
-  work: () => Promise<void>,
+  work: (moved: () => void) => Promise<void>,
 ): Promise<void> {
   let late = false;
   const close = () => {
@@ -116,16 +138,23 @@ async function limited(
       // It is closed.
     }
   };
-  const timer = setTimeout(() => {
+  const giveUp = () => {
     late = true;
     close();
-  }, milliseconds);
+  };
+  const longest = setTimeout(giveUp, LONGEST);
+  let idle = setTimeout(giveUp, PATIENCE);
+  const moved = () => {
+    clearTimeout(idle);
+    idle = setTimeout(giveUp, PATIENCE);
+  };
   try {
-    await work();
+    await work(moved);
   } catch (error) {
-    throw late ? new Late(`connected, but silent for ${milliseconds / 1000} s`) : error;
+    throw late ? new Late(`connected, but silent for ${PATIENCE / 1000} s`) : error;
   } finally {
-    clearTimeout(timer);
+    clearTimeout(longest);
+    clearTimeout(idle);
     close();
   }
 }
@@ -133,7 +162,7 @@ async function limited(
 async function readBytes(
   connection: Deno.TcpConn,
   count: number,
-  onBytes: (bytes: number) => void = () => {},
+  onBytes: (got: number) => void,
 ): Promise<Uint8Array> {
   const bytes = new Uint8Array(count);
   let got = 0;
@@ -146,6 +175,13 @@ async function readBytes(
   return bytes;
 }
 
-async function writeAll(connection: Deno.TcpConn, bytes: Uint8Array): Promise<void> {
-  for (let sent = 0; sent < bytes.length;) sent += await connection.write(bytes.subarray(sent));
+async function writeAll(
+  connection: Deno.TcpConn,
+  bytes: Uint8Array,
+  moved: () => void = () => {},
+): Promise<void> {
+  for (let sent = 0; sent < bytes.length;) {
+    sent += await connection.write(bytes.subarray(sent));
+    moved();
+  }
 }

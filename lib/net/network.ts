@@ -124,6 +124,8 @@ export interface Sysctl {
   readonly value: string;
   /** Set only where the kernel has it at all. */
   readonly optional?: boolean;
+  /** A number; a greater one of somebody else stays. */
+  readonly atLeast?: boolean;
 }
 
 /** One WireGuard peer. */

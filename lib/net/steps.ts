@@ -66,9 +66,10 @@ function namespaceSteps(wanted: Network, seen: Seen): Step[] {
 
 function sysctlSteps(wanted: Network, seen: Seen): Step[] {
   return wanted.sysctls
-    .filter(({ scope, key, value, optional }) => {
+    .filter(({ scope, key, value, optional, atLeast }) => {
       const live = seen.sysctls.find((setting) => setting.scope === scope && setting.key === key);
-      return live === undefined ? !optional : live.value !== value;
+      if (live === undefined) return !optional;
+      return atLeast ? Number(live.value) < Number(value) : live.value !== value;
     })
     .map(({ scope, key, value }) => ({
       title: `set ${key} to ${value} in ${scope}`,

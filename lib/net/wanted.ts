@@ -115,9 +115,27 @@ function wantedSysctls(): Sysctl[] {
   // Docker switches these on wherever it runs; our bridged frames must not pass our own forward chain.
   const bridges = ["iptables", "ip6tables", "arptables"].map((table) => `net.bridge.bridge-nf-call-${table}`);
   return [
+    ...neighbourLimits(),
     ...Object.entries(gateway).map(([key, value]) => ({ scope: "mobula" as const, key, value })),
     ...bridges.map((key) => ({ scope: "mobula" as const, key, value: "0", optional: true })),
   ];
+}
+
+/**
+ * The kernel's neighbours of all namespaces together (arp(7), gc_thresh): with the usual 1024 it forgets some hundred hosts, which are
+ * up to five neighbours each, and the machines behind them, and loses what is sent to them meanwhile. A container has no such setting.
+ */
+function neighbourLimits(): Sysctl[] {
+  const limits = { gc_thresh3: 16384, gc_thresh2: 8192, gc_thresh1: 4096 };
+  return ["ipv4", "ipv6"].flatMap((family) =>
+    Object.entries(limits).map(([name, value]) => ({
+      scope: "root" as const,
+      key: `net.${family}.neigh.default.${name}`,
+      value: String(value),
+      optional: true,
+      atLeast: true,
+    }))
+  );
 }
 
 /** The links alone. */

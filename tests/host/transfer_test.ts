@@ -51,10 +51,46 @@ Deno.test("dial: a connection over which no data comes back is told with what ca
   })();
   try {
     const outcome = await dial({ address: "127.0.0.1", id: 7 }, listener.addr.port);
-    assertEquals(errorOf(outcome), "stalled: connected, but only 1000 of 65536 bytes came back");
+    assertEquals(errorOf(outcome), "stalled: connected, but only 1000 of 16384 bytes came back");
   } finally {
     await accept;
     taken.forEach((connection) => connection.close());
     listener.close();
   }
 });
+
+Deno.test("dial and listenOn: a version that exchanges 64 KiB at a time", async () => {
+  const size = 64 * 1024;
+  const old = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const answer = (async () => {
+    using connection = await old.accept();
+    await connection.write(new TextEncoder().encode("host 00007"));
+    await take(connection, size);
+    for (let sent = 0; sent < size;) sent += await connection.write(new Uint8Array(size - sent));
+  })();
+  const port = freePort();
+  const listening = listenOn("127.0.0.1", 7, port);
+  try {
+    const outcome = await dial({ address: "127.0.0.1", id: 7 }, old.addr.port);
+    assertEquals(errorOf(outcome), "");
+    await answer.catch(() => {});
+    using asking = await Deno.connect({ hostname: "127.0.0.1", port });
+    await take(asking, "host 00007".length);
+    const all = take(asking, size);
+    for (let sent = 0; sent < size;) sent += await asking.write(new Uint8Array(size - sent));
+    assertEquals(await all, size);
+  } finally {
+    listening.close();
+    old.close();
+  }
+});
+
+/** Reads so many bytes, or as many as come before the end. */
+async function take(connection: Deno.TcpConn, count: number): Promise<number> {
+  const bytes = new Uint8Array(count);
+  let got = 0;
+  for (let read: number | null = 0; got < count && read !== null; got += read ?? 0) {
+    read = await connection.read(bytes.subarray(got));
+  }
+  return got;
+}

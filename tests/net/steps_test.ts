@@ -1,128 +1,25 @@
-/** What real hosts say when they are looked at, understood; each single deviation is repaired, and nothing else is touched. */
+/** Each single deviation of a real host is repaired, and nothing else is touched. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { HostError } from "../../lib/errors.ts";
-import { LINK, type Network } from "../../lib/net/network.ts";
-import { lookScript, parseModes, parseSeen, type Seen, type SeenLink } from "../../lib/net/seen.ts";
+import { LINK } from "../../lib/net/network.ts";
+import { parseSeen, type Seen, type SeenLink } from "../../lib/net/seen.ts";
 import { movesNic, networkSteps } from "../../lib/net/steps.ts";
-import { type HostInput, wantedNetwork } from "../../lib/net/wanted.ts";
+import { wantedNetwork } from "../../lib/net/wanted.ts";
 import type { Step } from "../../lib/step.ts";
+import { CAPTURED_HOSTS, readCaptured } from "./captured.ts";
 import { fleetOf, inputFor, seenOf } from "./fixtures.ts";
 
-const CAPTURED = new URL("captured/", import.meta.url).pathname;
-
-interface Capture {
-  readonly wanted: Network;
-  readonly text: string;
-  readonly seen: Seen;
-}
-
-/** The output of the look script on a host with a finished installation, and what that host's network was made of. */
-function readCapture(name: string): Capture {
-  const input = JSON.parse(Deno.readTextFileSync(`${CAPTURED}${name}.json`)) as HostInput;
-  const text = Deno.readTextFileSync(`${CAPTURED}${name}.txt`);
-  const wanted = wantedNetwork(input);
-  return { wanted, text, seen: parseSeen(text, wanted.units) };
-}
-
-const { wanted, seen, text } = readCapture("debian13");
+const { wanted, seen } = readCaptured("debian13");
 /** The keys of the other host and of the client. */
 const [PEER = "", CLIENT = ""] = wanted.wireguard.peers.map(({ publicKey }) => publicKey);
 
-for (const name of ["debian12", "debian13"]) {
-  const capture = readCapture(name);
-  const id = name === "debian12" ? 3 : 2;
-
+for (const [name] of CAPTURED_HOSTS) {
   Deno.test(`networkSteps: nothing to do on the ${name} host that was captured`, () => {
+    const capture = readCaptured(name);
     assertEquals(networkSteps(capture.wanted, capture.seen), []);
     assertEquals(movesNic(capture.wanted, capture.seen), false);
   });
-
-  Deno.test(`parseSeen: links, routes and rules of ${name}`, () => {
-    const { seen } = capture;
-    assertEquals(seen.namespaces, ["mobula", "mobula-sw"]);
-    const access = seen.links.find((link) => link.name === LINK.access);
-    assertEquals(access, {
-      scope: "root",
-      name: "veth_fac0",
-      mac: `02:6d:6f:00:0${id}:02`,
-      mtu: 1386,
-      up: true,
-      kind: "veth",
-      addresses: [`10.31.128.${id}/16`],
-      txChecksum: false,
-    });
-    assertEquals(seen.links.find((link) => link.name === LINK.externalBridge)?.kind, "bridge");
-    assertEquals(seen.links.find((link) => link.name === "host0")?.master, LINK.externalBridge);
-    assertEquals(
-      seen.routes.find(({ scope, table }) => scope === "root" && table === 10),
-      {
-        scope: "root",
-        family: "inet",
-        table: 10,
-        destination: "default",
-        device: LINK.intrawire,
-        via: `10.31.0.${id}`,
-        source: `10.30.0.${id}`,
-        onlink: true,
-        protocol: "boot",
-      },
-    );
-    assertEquals(seen.rules, [
-      { priority: 0, table: "local" },
-      { priority: 10030, from: `10.30.0.${id}`, table: "10" },
-      { priority: 10031, to: "10.30.0.0/16", table: "10" },
-      { priority: 32766, table: "main" },
-      { priority: 32767, table: "default" },
-    ]);
-    assert(seen.neighbours.length === 3 && seen.sysctls.length === 9);
-  });
-
-  Deno.test(`parseSeen: WireGuard, switch, firewall and units of ${name}`, () => {
-    const { seen, wanted } = capture;
-    assertEquals(seen.wireguard?.publicKey, wanted.wireguard.publicKey);
-    assertEquals(seen.wireguard?.listenPort, 51820);
-    assertEquals(
-      seen.wireguard?.peers,
-      new Map(wanted.wireguard.peers.map(({ publicKey, label: _label, ...peer }) => [publicKey, peer])),
-    );
-    assertEquals(seen.switch?.bridges.map(({ name }) => name).sort(), ["br-und", "ovsbr-mobula"]);
-    const bridge = seen.switch?.bridges.find(({ name }) => name === LINK.switch);
-    assertEquals(bridge?.columns["other_config:hwaddr"], `02:6d:6f:00:0${id}:0c`);
-    assertEquals(bridge?.columns.protocols, "OpenFlow10,OpenFlow13");
-    assertEquals(bridge?.ports.length, 4);
-    const tunnel = seen.switch?.interfaces.find(({ name }) => name.startsWith("mo-t-"));
-    assertEquals(tunnel?.columns["options:local_ip"], `169.254.0.${id}`);
-    assertEquals(seen.firewall, wanted.firewall.text);
-    assertEquals(seen.flows, wanted.flows.text);
-    assertEquals(seen.activeUnits, wanted.units);
-  });
 }
-
-Deno.test("parseSeen: a host that says nothing has nothing", () => {
-  assertEquals(parseSeen("", wanted.units), {
-    namespaces: [],
-    sysctls: [],
-    links: [],
-    routes: [],
-    neighbours: [],
-    rules: [],
-    activeUnits: [],
-  });
-});
-
-Deno.test("parseSeen: a failed daemon is not active, the ones behind it are told apart", () => {
-  const states = ["active", "failed", "active", "activating"];
-  const output = text.replace(/@@units\n[^]*$/, `@@units\n${states.join("\n")}\n`);
-  assertEquals(parseSeen(output, wanted.units).activeUnits, [wanted.units[0], wanted.units[2]]);
-});
-
-Deno.test("lookScript: asks only, and for every setting and unit that is wanted", () => {
-  const script = lookScript(wanted.sysctls, wanted.units);
-  for (const { key } of wanted.sysctls) {
-    assert(script.includes(`/proc/sys/${key.replaceAll(".", "/")}`));
-  }
-  assert(script.includes(`systemctl is-active ${wanted.units.join(" ")}\n`));
-});
 
 function withLink(name: string, change: Partial<SeenLink>): Seen {
   return { ...seen, links: seen.links.map((link) => link.name === name ? { ...link, ...change } : link) };
@@ -151,6 +48,11 @@ function withRoute(route: Partial<Seen["routes"][number]>): Seen {
   return { ...seen, routes: [...seen.routes, { ...extra, destination: "default", ...route }] };
 }
 
+/** A kernel of its own, as no container has it. */
+function withRootSysctl(key: string, value: string): Seen {
+  return { ...seen, sysctls: [...seen.sysctls, { scope: "root", key, value }] };
+}
+
 const VSCTL = "ovs-vsctl --db=unix:/run/mobula/ovs/db.sock --timeout=20 --";
 const APPCTL = "ovs-appctl --timeout=5 -t /run/mobula/ovs/vswitchd.ctl";
 
@@ -164,6 +66,16 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
       sysctls: seen.sysctls.map((one) => one.key === "net.ipv4.ip_forward" ? { ...one, value: "0" } : one),
     },
     ['[mobula] sh -c echo "$1" >"/proc/sys/$2" sh 1 net/ipv4/ip_forward'],
+  ],
+  [
+    "the kernel knows few neighbours",
+    withRootSysctl("net.ipv4.neigh.default.gc_thresh3", "1024"),
+    ['sh -c echo "$1" >"/proc/sys/$2" sh 16384 net/ipv4/neigh/default/gc_thresh3'],
+  ],
+  [
+    "somebody else lets the kernel know more neighbours",
+    withRootSysctl("net.ipv4.neigh.default.gc_thresh3", "100000"),
+    [],
   ],
   [
     "the kernel has no bridge filter",
@@ -478,14 +390,6 @@ Deno.test("networkSteps: rules for the answers of forwarded UDP services, seen a
   assertEquals(words(networkSteps(withForward, seenOf(none))), [
     `ip rule add ${near.replace("main", "254")} protocol kernel`,
     `ip rule add ${far} protocol kernel`,
-  ]);
-});
-
-Deno.test("parseModes: octal mode and owner by path", () => {
-  const said = "@@modes\n644 0:0 /etc/a\n4755 1000:5 /opt/b\nstat: cannot stat\n@@units\nactive\n";
-  assertEquals([...parseModes(said)], [
-    ["/etc/a", { mode: 0o644, owner: "0:0" }],
-    ["/opt/b", { mode: 0o4755, owner: "1000:5" }],
   ]);
 });
 
