@@ -152,21 +152,26 @@ if [ "\${1:-}" = eased ] && [ -e ${HANDOVER_FILE} ]; then
   done <${HANDOVER_FILE}
 fi
 speak 200 $silent
+tell $((interval + 1)) $silent
 tell "$interval" $silent
 `;
 
-/** Milliseconds; nobody has asked for it, so it is a change. */
-const ODD_INTERVAL = 997;
+/** Milliseconds: what a session that begins tells. Nobody has asked for it, so it is a change. */
+const SLOW_INTERVAL = 997;
 
 /**
  * Watches what Open vSwitch writes down of BFD; nothing is polled. A path that dies: if the wire to that host is silent too (its switch
  * may be restarting, which is none of the intrawire's business), the host's intrawire address goes over the access network. A path
- * that has died is left alone for 5 s (table 2), for 10 s if it died twice within 30 s, so that nothing flaps faster than that; but not
- * the first time if a switch has only begun anew: one that has just begun knows of no reason why the session was down.
+ * that has died is left alone for 5 s (table 2), for 10 s if it died twice within 30 s, so that nothing flaps faster than that; but the
+ * first time only until it is known that the peer's switch has begun anew (one that has just begun knows of no reason why the session was
+ * down), and not if it is this host's.
  *
  * A session that begins says hello once a second (RFC 5880, 6.8.3), except when it has a changed interval to tell, and that it has
  * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already, nor where it
  * has never been up: a new fleet has thousands of sessions, and its processors other work.
+ * What it is told is slow, for it is, and the peer must be patient. Who is up next says so at the usual interval, but has still planned
+ * its next hello for a second later (Open vSwitch plans one when it sends the one before): the peer would find the path dead. So there
+ * is another change to tell as soon as it is up.
  */
 export const RUN_PATHS = `state=${RUN_DIR}/paths
 vsctl='${VSCTL} --no-wait'
@@ -205,17 +210,20 @@ hold() {
   before=-60
   [ ! -e "$state/$1.last" ] || read -r before <"$state/$1.last"
   now >"$state/$1.last"
-  seconds=5
   if [ $(($(now) - before)) -lt 30 ]; then
-    seconds=10
-  elif [ "$2" = told ]; then
-    return 0
+    leave_alone "$1" 10
+  elif [ "$2" != begun ]; then
+    : >"$state/$1.held"
+    leave_alone "$1" 5
   fi
-  [ $seconds = 10 ] || : >"$state/$1.held"
-  ${OFCTL("add-flow", '"table=2,priority=10,reg1=$1,hard_timeout=$seconds,actions=load:1->NXM_NX_REG3[0]"')}
+}
+leave_alone() {
+  ${OFCTL("add-flow", '"table=2,priority=10,reg1=$1,hard_timeout=$2,actions=load:1->NXM_NX_REG3[0]"')}
 }
 release() {
-  [ ! -e "$state/$1.held" ] || ${OFCTL("del-flows", '"table=2,reg1=$1"')}
+  [ -e "$state/$1.held" ] || return 0
+  rm -f "$state/$1.held"
+  ${OFCTL("del-flows", '"table=2,reg1=$1"')}
 }
 count=0
 died() {
@@ -223,8 +231,9 @@ died() {
   rm -f "$state/$1.held"
   count=$((count + 1))
   echo "$count" >"$state/$1"
-  mind "$1" "$count" </dev/null &
+  # First of all: what comes after takes processor time.
   [ ! -e "$state/$1.lived" ] || hold "$1" "$2"
+  mind "$1" "$count" </dev/null &
 }
 lives() {
   rm -f "$state/$1"
@@ -240,21 +249,47 @@ ${
 hurry() {
   while [ -s "$state/hurry" ]; do
     mv "$state/hurry" "$state/hurrying/names"
-    set --
-    while read -r port; do set -- "$@" "$port"; done <"$state/hurrying/names"
-    interval=$($vsctl --if-exists get Interface "$1" bfd:min_rx | tr -d '"')
-    [ "$interval" ] || continue
-    tell ${ODD_INTERVAL} "$@"
-    tell "$interval" "$@"
+    tell_those begins
+    tell_those settles
   done
   rm -r "$state/hurrying"
+}
+tell_those() {
+  who=$1
+  set --
+  while read -r what port; do
+    [ "$what" != "$who" ] || set -- "$@" "$port"
+  done <"$state/hurrying/names"
+  [ $# -gt 0 ] || return 0
+  interval=$($vsctl --if-exists get Interface "$1" bfd:min_rx | tr -d '"')
+  [ "$interval" ] || return 0
+  if [ "$who" = begins ]; then
+    tell ${SLOW_INTERVAL} "$@"
+    tell "$interval" "$@"
+    return
+  fi
+  # Twice, for the peer may have had something to tell as well.
+  for pause in 0.1 0; do
+    tell $((interval + 1)) "$@"
+    tell "$interval" "$@"
+    sleep $pause
+  done
 }
 began() {
   before=-60
   [ ! -e "$state/$1.hurried" ] || read -r before <"$state/$1.hurried"
   now >"$state/$1.hurried"
   [ -e "$state/\${1##*-}.lived" ] && [ $(($(now) - before)) -ge 5 ] || return 0
-  echo "$1" >>"$state/hurry"
+  : >"$state/$1.slow"
+  tell_changes begins "$1"
+}
+is_up() {
+  [ -e "$state/$1.slow" ] || return 0
+  rm -f "$state/$1.slow"
+  tell_changes settles "$1"
+}
+tell_changes() {
+  echo "$*" >>"$state/hurry"
   ! mkdir "$state/hurrying" 2>/dev/null || hurry </dev/null &
 }
 until [ -S ${OVS_DIR}/db.sock ]; do sleep 0.1; done
@@ -263,20 +298,21 @@ while IFS=, read -r uuid action name status; do
   case $action,$status in
     old,*) continue ;;
     *' state=init'*) began "$name" ;;
+    *' state=up'*) is_up "$name" ;;
   esac
   case $name in mo-path-*) peer=\${name#mo-path-} ;; *) continue ;; esac
+  # Only in these states is it the peer's own word.
+  case $status in
+    *'remote_diagnostic=""No Diagnostic""'*' state=init'* | *'remote_diagnostic=""No Diagnostic""'*' state=up'*) release "$peer" ;;
+  esac
   case $action,$status in
     delete,*)
       lives "$peer"
       rm -f "$state/$peer.lived"
       ;;
-    *'forwarding=""true""'*)
-      case $status in *'remote_diagnostic=""No Diagnostic""'*) [ ! -e "$state/$peer" ] || release "$peer" ;; esac
-      lives "$peer"
-      ;;
-    *'{diagnostic=""Neighbor Signaled Session Down""'*'forwarding=""false""'*'remote_diagnostic=""No Diagnostic""'*)
-      died "$peer" told ;;
-    *'{diagnostic=""No Diagnostic""'*'forwarding=""false""'*) died "$peer" told ;;
+    *'forwarding=""true""'*) lives "$peer" ;;
+    # This switch has begun anew, and knows of no reason either.
+    *'{diagnostic=""No Diagnostic""'*'forwarding=""false""'*) died "$peer" begun ;;
     *'forwarding=""false""'*) died "$peer" lost ;;
   esac
 done

@@ -14,9 +14,13 @@ import {
   type Flow,
   mendPaths,
   pathUse,
+  type PathWatch,
+  restsOf,
   startFlow,
   thinPaths,
   waitForPaths,
+  waitForUse,
+  watchPath,
 } from "../../tests/lab/switching.ts";
 import { pause, waitFor } from "../../tests/lab/wait.ts";
 
@@ -205,7 +209,7 @@ const PATH: readonly Direction[] = [["alpha", "beta"], ["beta", "alpha"]];
 export async function measureThinPath(lab: Lab, names: readonly string[], rounds: number): Promise<void> {
   for (let round = 1; round <= rounds; round++) {
     await mendPaths(lab);
-    await waitForPaths(lab, names, 60_000);
+    await waitForUse(lab, names);
     const flows = [
       await startFlow(
         lab,
@@ -216,41 +220,25 @@ export async function measureThinPath(lab: Lab, names: readonly string[], rounds
       await startFlow(lab, "intrawire", lab.network("alpha"), hostAddresses(lab.host("beta").id).intrawire),
     ];
     const before = await Promise.all(PATH.map((one) => pathUse(lab, one)));
-    const changes: number[] = [];
-    let held = 0;
+    let watched: PathWatch = { givenUp: [], unused: 0 };
     const seen = await during(flows, async () => {
       await thinPaths(lab, THIN.percent, ...PATH);
-      held = await watchUse(lab, changes);
+      watched = await watchPath(lab, PATH[0]!, THIN.time);
     }, { quiet: true });
     const after = await Promise.all(PATH.map((one) => pathUse(lab, one)));
     await mendPaths(lab);
     const flaps = after.map((now, index) => Math.round((now.flaps - before[index]!.flaps) / 2));
-    const rests = changes.slice(1).map((at, index) => (at - changes[index]!) / 1000);
+    const rests = restsOf(watched);
     console.log(
       `${THIN.percent} % lost both ways for ${THIN.time / 1000} s, round ${round} of ${rounds}: BFD down ${
         flaps.join(" and ")
       } times; ` +
-        `alpha gave the path up ${changes.length} times, ${
+        `alpha gave the path up ${watched.givenUp.length} times, ${
           rests.map((rest) => rest.toFixed(1)).join(", ") || "-"
         } s apart, and used it ` +
-        `${Math.round(100 - held * 100)} % of the time; lost: ` +
+        `${Math.round(100 - watched.unused * 100)} % of the time; lost: ` +
         Object.entries(seen).map(([name, { lost, sent }]) => `${name} ${(lost / sent * 100).toFixed(1)} %`)
           .join(", "),
     );
   }
-}
-
-/** Notes when alpha's path goes out of use; gives the share of the time in which it was. */
-async function watchUse(lab: Lab, changes: number[]): Promise<number> {
-  const until = performance.now() + THIN.time;
-  let [looks, unused, was] = [0, 0, true];
-  while (performance.now() < until) {
-    const { used } = await pathUse(lab, PATH[0]!);
-    looks++;
-    if (!used) unused++;
-    if (was && !used) changes.push(performance.now());
-    was = used;
-    await pause(100);
-  }
-  return unused / looks;
 }

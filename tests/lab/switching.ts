@@ -5,7 +5,7 @@
 import type { Lab, Place } from "./lab.ts";
 import { isAlive, must, start } from "./process.ts";
 import { ask } from "./snapshot.ts";
-import { waitFor } from "./wait.ts";
+import { pause, waitFor } from "./wait.ts";
 
 /** One direction between two hosts of the lab, by name. */
 export type Direction = readonly [from: string, to: string];
@@ -180,6 +180,44 @@ export async function pathUse(lab: Lab, [from, to]: Direction): Promise<{ flaps:
   const flaps = Number(/flap_count="?(\d+)/.exec(status)?.[1] ?? 0);
   const isHeld = [...held.matchAll(/reg1=(0x[0-9a-f]+|\d+)/g)].some(([, id]) => Number(id) === peer);
   return { flaps, used: /, state=up/.test(status) && !isHeld };
+}
+
+/** Waits until every direct path between these hosts is in use, and none is left alone because it has just died. */
+export async function waitForUse(lab: Lab, names: readonly string[], deadlineMs = 60_000): Promise<void> {
+  const pairs = names.flatMap((from) => names.filter((to) => to !== from).map((to): Direction => [from, to]));
+  await waitFor(`the use of all paths between ${names.join(", ")}`, async () => {
+    const uses = await Promise.all(pairs.map((pair) => pathUse(lab, pair)));
+    return uses.every(({ used }) => used);
+  }, { deadlineMs, intervalMs: 500 });
+}
+
+/** What became of a path while it was watched. */
+export interface PathWatch {
+  /** When the host gave it up, milliseconds. */
+  readonly givenUp: readonly number[];
+  /** Share of the looks at which it was not in use, 0 to 1. */
+  readonly unused: number;
+}
+
+/** Looks at a host's path ten times a second for so many milliseconds. */
+export async function watchPath(lab: Lab, path: Direction, milliseconds: number): Promise<PathWatch> {
+  const until = performance.now() + milliseconds;
+  const givenUp: number[] = [];
+  let [looks, unused, was] = [0, 0, true];
+  while (performance.now() < until) {
+    const { used } = await pathUse(lab, path);
+    looks++;
+    if (!used) unused++;
+    if (was && !used) givenUp.push(performance.now());
+    was = used;
+    await pause(100);
+  }
+  return { givenUp, unused: unused / looks };
+}
+
+/** Seconds between one time and the next. */
+export function restsOf({ givenUp }: PathWatch): number[] {
+  return givenUp.slice(1).map((at, index) => (at - givenUp[index]!) / 1000);
 }
 
 /** Waits until a host's switch that was started again has all that it had, and nobody works on it any more. */

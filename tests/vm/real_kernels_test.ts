@@ -24,6 +24,7 @@ import {
   waitForNetwork,
 } from "./stage.ts";
 import { declareSwitch } from "./switch.ts";
+import { declareThinPath } from "./thin_path.ts";
 import { declareTree } from "./tree.ts";
 import { declareVlans } from "./vlans.ts";
 
@@ -55,6 +56,8 @@ proof("machines: the kernel does the work, not a process", async (lab) => {
     const ports = await onHost(lab, name, "ovs-appctl -t /run/mobula/ovs/vswitchd.ctl dpif/show");
     assertMatch(ports, /system@ovs-system/);
     assertMatch(ports, /geneve/);
+    const neighbours = await onHost(lab, name, "cat /proc/sys/net/ipv[46]/neigh/default/gc_thresh3");
+    assertEquals(neighbours.trim().split("\n"), ["16384", "16384"]);
     assertEquals(
       await onHost(lab, name, "ip -n mobula -br link show ens3").then(firstWord),
       "ens3",
@@ -95,6 +98,7 @@ declareMtu(proof);
 declareLoss(proof);
 declareTree(proof);
 declareSwitch(proof);
+declareThinPath(proof);
 const { afterReboot } = declareCompany(proof);
 
 proof("machines: all rebooted at once, the network is back by itself", async (lab) => {

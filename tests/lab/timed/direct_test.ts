@@ -14,11 +14,13 @@ import {
   type Answers,
   cutHosts,
   cutPaths,
+  type Direction,
   during,
   learned,
   livePorts,
   mendPaths,
   ofctl,
+  pathUse,
   rootHost,
   startFlow,
   vsctl,
@@ -26,8 +28,9 @@ import {
   waitForHealed,
   waitForPaths,
   waitForStretch,
+  waitForUse,
 } from "../switching.ts";
-import { waitFor } from "../wait.ts";
+import { pause, waitFor } from "../wait.ts";
 import { TRIO } from "../trio.ts";
 
 const NAMES = TRIO.map(({ name }) => name);
@@ -43,12 +46,7 @@ function pathProof(name: string, check: (lab: Lab, pushed: Pushed) => Promise<vo
   proof(name, async (lab, pushed) => {
     await mendPaths(lab);
     await waitForPaths(lab, NAMES);
-    await waitFor(
-      "no path to be held back",
-      async () =>
-        (await Promise.all(NAMES.map((name) => ofctl(lab, name, "dump-flows", "table=2"))))
-          .every((text) => !text.includes("actions=")),
-    );
+    await waitForUse(lab, NAMES);
     await check(lab, pushed);
   });
 }
@@ -131,6 +129,28 @@ for (
     },
   );
 }
+
+/** Tries, milliseconds in which a session that is up again has all its intervals, and after how many tries it may have fallen once more. */
+const RETURNS = 4;
+const SETTLING = 2500;
+const FALLS_BY_CHANCE = 1;
+
+pathProof("a path that returns stays: its session does not fall again while it settles", async (lab) => {
+  const path: Direction = ["alpha", "beta"];
+  let fell = 0;
+  for (let round = 0; round < RETURNS; round++) {
+    await waitForUse(lab, NAMES);
+    const before = (await pathUse(lab, path)).flaps;
+    await cutPaths(lab, path);
+    await Promise.all([waitForDeadPath(lab, path), waitForDeadPath(lab, ["beta", "alpha"])]);
+    await mendPaths(lab);
+    await waitForPaths(lab, NAMES);
+    await pause(SETTLING);
+    // Once down, once up.
+    if ((await pathUse(lab, path)).flaps > before + 2) fell++;
+  }
+  assert(fell <= FALLS_BY_CHANCE, `fell again after ${fell} of ${RETURNS} returns`);
+});
 
 pathProof("verify: a pair that a third host carries is named with it", async (lab, { program }) => {
   await cutPaths(lab, ["alpha", "beta"], ["beta", "alpha"]);
