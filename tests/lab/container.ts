@@ -41,7 +41,7 @@ done
 export const containerDriver: HostDriver = {
   ensureImage,
   nicPattern: "host0",
-  bootDeadlineMs: 90_000,
+  bootDeadlineMs: 300_000,
   create,
   start: startContainer,
   exec,

@@ -104,7 +104,7 @@ export async function up(
     );
   }
   try {
-    await raiseInotifyLimit();
+    await raiseLimits();
     await prepareDirectory(state);
     await makeUnderlay(state);
     await addNode(state, "deployer", DEPLOYER);
@@ -118,13 +118,24 @@ export async function up(
   }
 }
 
-const INOTIFY_LIMIT = "/proc/sys/fs/inotify/max_user_instances";
-const INOTIFY_WANTED = 1024;
+/**
+ * What this machine's kernel gives to all namespaces together, and how much of it a lab needs at least. Every container's systemd and
+ * daemons watch files, all on the account of this machine's root, whose usual limit serves a dozen. Every gateway knows the addresses of
+ * all others, and the kernel's usual 1024 neighbours are those of a dozen hosts: beyond, packets of any of them are lost.
+ */
+const LIMITS: readonly [path: string, least: number][] = [
+  ["fs/inotify/max_user_instances", 1024],
+  ["net/ipv4/neigh/default/gc_thresh3", 16384],
+  ["net/ipv4/neigh/default/gc_thresh2", 8192],
+  ["net/ipv4/neigh/default/gc_thresh1", 4096],
+];
 
-/** Every container's systemd and daemons watch files, all on the account of this machine's root, whose usual limit serves a dozen. */
-async function raiseInotifyLimit(): Promise<void> {
-  if (Number(await Deno.readTextFile(INOTIFY_LIMIT)) >= INOTIFY_WANTED) return;
-  await Deno.writeTextFile(INOTIFY_LIMIT, `${INOTIFY_WANTED}\n`);
+async function raiseLimits(): Promise<void> {
+  for (const [path, least] of LIMITS) {
+    const file = `/proc/sys/${path}`;
+    const found = await Deno.readTextFile(file).catch(() => undefined);
+    if (found !== undefined && Number(found) < least) await Deno.writeTextFile(file, `${least}\n`);
+  }
 }
 
 /** Unlike `Promise.all` waits for all of them: what still goes on would otherwise add to the lab that is being removed. */
@@ -390,12 +401,18 @@ async function greeting(state: LabState, host: LabHost): Promise<void> {
 async function reboot(state: LabState, host: LabHost): Promise<void> {
   const driver = driverOf(host);
   const before = driver.bootMark(host);
-  await driver.exec(host, ["systemctl", "reboot"], {});
+  // Whoever is going down may no longer answer; what counts is that it comes back.
+  const answer = await driver.exec(host, ["systemctl", "reboot"], {}).then(
+    ({ code, stderr }) => `${code}: ${stderr.trim()}`,
+    (error: Error) => error.message,
+  );
   const again = () => {
     const mark = driver.bootMark(host);
     return mark !== undefined && mark !== before;
   };
-  await waitFor(`${host.name} to start again`, again, { deadlineMs: driver.bootDeadlineMs });
+  await waitFor(`${host.name} to start again ("systemctl reboot" said ${answer})`, again, {
+    deadlineMs: driver.bootDeadlineMs,
+  });
   await greeting(state, host);
 }
 
