@@ -10,7 +10,7 @@ export const SWITCH_DB = `unix:${RUN_DIR}/ovs/db.sock`;
 export const SWITCH_CONTROL = `${RUN_DIR}/ovs/vswitchd.ctl`;
 
 /** Where the bridge's flows can be talked about, and the version of OpenFlow that every Open vSwitch in question speaks. */
-const FLOW_CONTROL = `${RUN_DIR}/ovs/${LINK.switch}.mgmt`;
+export const FLOW_CONTROL = `${RUN_DIR}/ovs/${LINK.switch}.mgmt`;
 export const OFCTL = (verb: string, ...args: string[]) =>
   ["ovs-ofctl -O OpenFlow13 --timeout=20", verb, `unix:${FLOW_CONTROL}`, ...args].join(" ");
 /** The tables that are written; what the switch learns by itself is in another. */

@@ -2,7 +2,7 @@
  * The small programs around the switch: its flows, what it is given when it starts, and what is done about paths that die. Pure.
  */
 import { LINK } from "../net/network.ts";
-import { FLOW_TABLES, LIST_FLOWS, OFCTL, RUN_DIR, SWITCH_DB } from "../net/seen.ts";
+import { FLOW_CONTROL, FLOW_TABLES, LIST_FLOWS, OFCTL, RUN_DIR, SWITCH_DB } from "../net/seen.ts";
 import { BIN_DIR, DETOUR_PROTOCOL } from "../net/steps.ts";
 import { ETC_DIR } from "./dnsmasq.ts";
 
@@ -172,6 +172,8 @@ const SLOW_INTERVAL = 997;
  * What it is told is slow, for it is, and the peer must be patient. Who is up next says so at the usual interval, but has still planned
  * its next hello for a second later (Open vSwitch plans one when it sends the one before): the peer would find the path dead. So there
  * is another change to tell as soon as it is up.
+ *
+ * Beside that it watches for somebody who deletes the flow that every bridge begins with: a switch without it drops everything.
  */
 export const RUN_PATHS = `state=${RUN_DIR}/paths
 vsctl='${VSCTL} --no-wait'
@@ -292,7 +294,22 @@ tell_changes() {
   echo "$*" >>"$state/hurry"
   ! mkdir "$state/hurrying" 2>/dev/null || hurry </dev/null &
 }
+# Gives back at once what the switch needs to carry on; the rest waits for a push. A line is: event, reason, table, cookie, what matches,
+# which that flow has nothing of, and actions.
+guard() {
+  while :; do
+    ovs-ofctl --unixctl=none monitor unix:${FLOW_CONTROL} 'watch:!initial,!add,!modify,table=0' 2>&1 |
+      while read -r event reason table cookie actions; do
+        case $event,$actions in
+          event=DELETED,actions=*) [ ! -e ${RUN_DIR}/flows.text ] || ${BIN_DIR}/load-flows fresh <${RUN_DIR}/flows.text || : ;;
+        esac
+      done
+    # The switch has ended, or is not there yet.
+    sleep 1
+  done
+}
 until [ -S ${OVS_DIR}/db.sock ]; do sleep 0.1; done
+guard </dev/null &
 ovsdb-client --format=csv --no-headings monitor ${SWITCH_DB} Open_vSwitch Interface name,bfd_status |
 while IFS=, read -r uuid action name status; do
   case $action,$status in

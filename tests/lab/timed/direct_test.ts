@@ -124,8 +124,12 @@ for (
       const back = await whilePinging(lab, async () => {
         await mendPaths(lab);
         await waitForPaths(lab, NAMES);
+        // Also the step from the third host back to the direct path, after the path was held back.
+        await waitForUse(lab, NAMES);
+        await waitForAnswers("the direct path", () => lab.network("alpha", "mobula"), ["10.31.0.3"], 10_000);
       });
       assertNothingLost(back, "alpha-beta", "alpha-gamma", "beta-gamma");
+      await waitForStretch(lab, NAMES, 1);
     },
   );
 }
@@ -321,26 +325,29 @@ until ovs-ofctl -O OpenFlow13 dump-flows unix:/run/mobula/ovs/ovsbr-mobula.mgmt 
 done
 echo $(($(date +%s%3N) - gone))`;
 
-/** What somebody may delete by hand, and whether the host itself is still reached then. */
+/** What somebody may delete by hand, and whether the host's own traffic notices. */
 const DELETIONS = [
-  { what: "the groups, and with them the flows that use them", verb: "del-groups", carriesOn: true },
-  { what: "all flows, the one that every bridge begins with included", verb: "del-flows", carriesOn: false },
+  { what: "the groups, and with them the flows that use them", verb: "del-groups", noticed: false },
+  { what: "all flows, the one that every bridge begins with included", verb: "del-flows", noticed: true },
 ] as const;
 
-for (const { what, verb, carriesOn } of DELETIONS) {
-  pathProof(`${what}: deleted by hand; plan shows it, push repairs it`, async (lab, { program }) => {
-    const flows = await Promise.all([flow(lab, "beta", "alpha"), flow(lab, "beta", "gamma")]);
-    const seen = await during(flows, async () => {
-      await ofctl(lab, "alpha", verb);
-      const plan = await mobula(lab, { executable: program }, "plan");
-      expectCode(plan, 4, "the plan");
-      assertMatch(plan.stdout, /alpha[^]*load the switch's flows/);
-      if (carriesOn) assertEquals(await unreached(lab.network("alpha", "mobula"), gateways(lab)), []);
-      expectCode(await mobula(lab, { executable: program }, "push", "--no-reboot"), 0, "the push");
-    });
-    assertNothingLost(seen, "beta-gamma", ...carriesOn ? ["beta-alpha"] : []);
-    await assertPlanEmpty(lab, program);
-  });
+for (const { what, verb, noticed } of DELETIONS) {
+  pathProof(
+    `${what}: deleted by hand, all carry on; plan shows it, push repairs it`,
+    async (lab, { program }) => {
+      const seen = await whilePinging(lab, async () => {
+        await ofctl(lab, "alpha", verb);
+        await waitForAnswers("everybody", () => lab.network("alpha", "mobula"), gateways(lab), 5000);
+        const plan = await mobula(lab, { executable: program }, "plan");
+        expectCode(plan, 4, "the plan");
+        assertMatch(plan.stdout, /alpha[^]*load the switch's flows/);
+        assertEquals(await unreached(lab.network("alpha", "mobula"), gateways(lab)), []);
+        expectCode(await mobula(lab, { executable: program }, "push", "--no-reboot"), 0, "the push");
+      });
+      assertNothingLost(seen, "beta-gamma", ...noticed ? [] : ["alpha-beta", "alpha-gamma"]);
+      await assertPlanEmpty(lab, program);
+    },
+  );
 }
 
 pathProof(
