@@ -3,7 +3,7 @@
  */
 import { hostAddresses, innerMtus } from "../../lib/address.ts";
 import { generateKeyPair } from "../../lib/keys.ts";
-import type { Guest } from "./guests.ts";
+import { type Guest, THIRD_NIC } from "./guests.ts";
 
 /** One network, or one path through it. */
 export interface Contender {
@@ -45,11 +45,27 @@ export const CONTENDERS: readonly Contender[] = [
     setUp: setUpWireguard,
   },
   {
+    name: "behind",
+    title: "plain WireGuard in a namespace",
+    pair: LEAF_TO_ROOT,
+    address: (id) => `10.99.4.${id}`,
+    mtu: MTU.wireguard,
+    setUp: setUpBehind,
+  },
+  {
     name: "intrawire",
     title: "mobula, intrawire",
     pair: LEAF_TO_ROOT,
     address: (id) => hostAddresses(id).intrawire,
     mtu: MTU.wireguard,
+  },
+  {
+    name: "geneve",
+    title: "plain geneve over plain WireGuard",
+    pair: LEAF_TO_ROOT,
+    address: (id) => `10.99.5.${id}`,
+    mtu: MTU.access,
+    setUp: setUpGeneve,
   },
   {
     name: "access",
@@ -117,24 +133,77 @@ ip address replace "$2/24" dev "$1"
 
 /** As wg-quick makes it, but with the MTU that mobula uses: a larger one would be to its advantage. */
 async function setUpWireguard(guests: readonly Guest[]): Promise<void> {
+  const ends = await wireguardEnds(guests, { network: "10.99.0", port: 51999 });
+  await Promise.all(ends.map(async ({ guest, config }) => {
+    await guest.sh("ip link add bench-wg type wireguard; wg setconf bench-wg /dev/stdin", { stdin: config });
+    await guest.sh(SET_ADDRESS, { args: ["bench-wg", `10.99.0.${guest.id}`, String(MTU.wireguard)] });
+  }));
+}
+
+/** Two ends that know each other, each with what `wg setconf` takes; the underlay is the second card's network unless told. */
+async function wireguardEnds(
+  guests: readonly Guest[],
+  { network, port, underlay }: { network: string; port: number; underlay?: string },
+): Promise<readonly { guest: Guest; config: string }[]> {
   const ends = await Promise.all(
     twoOf(guests).map(async (guest) => ({ guest, keys: await generateKeyPair() })),
   );
-  await Promise.all(ends.map(async ({ guest, keys }) => {
-    const peer = ends.find((end) => end.guest !== guest);
+  return ends.map(({ guest, keys }) => {
+    const peer = ends.find((end) => end.guest !== guest)!;
+    const endpoint = underlay === undefined ? peer.guest.address : `${underlay}.${peer.guest.id}`;
     const lines = [
       "[Interface]",
       `PrivateKey = ${keys.privateKey.reveal()}`,
-      "ListenPort = 51999",
+      `ListenPort = ${port}`,
       "[Peer]",
-      `PublicKey = ${peer?.keys.publicKey}`,
-      `Endpoint = ${peer?.guest.address}:51999`,
-      `AllowedIPs = 10.99.0.${peer?.guest.id}/32`,
+      `PublicKey = ${peer.keys.publicKey}`,
+      `Endpoint = ${endpoint}:${port}`,
+      `AllowedIPs = ${network}.${peer.guest.id}/32`,
     ];
-    await guest.sh("ip link add bench-wg type wireguard; wg setconf bench-wg /dev/stdin", {
-      stdin: lines.join("\n") + "\n",
-    });
-    await guest.sh(SET_ADDRESS, { args: ["bench-wg", `10.99.0.${guest.id}`, String(MTU.wireguard)] });
+    return { guest, config: lines.join("\n") + "\n" };
+  });
+}
+
+const BEHIND = `
+nic=$1 outside=$2 inside=$3 mtu=$4
+ip netns add bench
+ip link set "$nic" netns bench
+ip -n bench link add outside type bridge
+ip -n bench link set "$nic" master outside up
+ip -n bench link set outside up
+ip -n bench address add "$outside/24" dev outside
+ip link add bench-hs mtu "$mtu" type veth peer name bench-gw mtu "$mtu" netns bench
+ip -n bench link set bench-gw up
+ip address add "$inside/32" dev bench-hs
+ip link set bench-hs up
+ip netns exec bench sysctl -q net.ipv4.ip_forward=1 net.ipv4.conf.bench-gw.proxy_arp=1
+ip -n bench route add "$inside/32" dev bench-gw
+ip route add 10.99.4.0/24 dev bench-hs src "$inside"
+ip -n bench link add bench-wg mtu "$mtu" type wireguard
+ip netns exec bench wg setconf bench-wg /dev/stdin
+ip -n bench link set bench-wg up
+ip -n bench route add 10.99.4.0/24 dev bench-wg
+`;
+
+/** Where mobula has it: its card in a bridge, a veth pair to the host, and nothing else, no packet filter above all. */
+async function setUpBehind(guests: readonly Guest[]): Promise<void> {
+  const { name, network } = THIRD_NIC;
+  const ends = await wireguardEnds(guests, { network: "10.99.4", port: 51998, underlay: network });
+  await Promise.all(ends.map(({ guest, config }) => {
+    const args = [name, `${network}.${guest.id}`, `10.99.4.${guest.id}`, String(MTU.wireguard)];
+    return guest.sh(BEHIND, { args, stdin: config });
+  }));
+}
+
+const GENEVE = 'ip link add bench-geneve type geneve id 1 remote "$1"';
+
+/** Ethernet in plain WireGuard without any switch; needs `setUpWireguard`. */
+async function setUpGeneve(guests: readonly Guest[]): Promise<void> {
+  const ends = twoOf(guests);
+  await Promise.all(ends.map(async (guest) => {
+    const peer = ends.find((end) => end !== guest)!;
+    await guest.sh(GENEVE, { args: [`10.99.0.${peer.id}`] });
+    await guest.sh(SET_ADDRESS, { args: ["bench-geneve", `10.99.5.${guest.id}`, String(MTU.access)] });
   }));
 }
 

@@ -1,5 +1,5 @@
 /**
- * Three virtual machines with mobula on them, each with a second card that mobula knows nothing of. Makes a lab and removes it.
+ * Three virtual machines with mobula on them, each with two cards that mobula knows nothing of. Makes a lab and removes it.
  */
 import { executable } from "../../tests/lab/executables.ts";
 import { writeInventory } from "../../tests/lab/inventory.ts";
@@ -12,13 +12,18 @@ import { orderMachine } from "../../tests/vm/machine.ts";
 
 const LAB = "bench-data";
 
-/** The second card by its slot, and what the guest calls it. */
-const NIC_SLOT = 8;
-export const NIC = `ens${NIC_SLOT}`;
+/** The cards beside mobula's, by their slot, what the guest calls them and the first three bytes of their addresses: one for the others … */
+const SECOND_NIC = { slot: 8, name: "ens8", network: "192.0.2" } as const;
+/** … and one for those who put it into a bridge. */
+export const THIRD_NIC = { slot: 9, name: "ens9", network: "203.0.113" } as const;
+type Nic = typeof SECOND_NIC | typeof THIRD_NIC;
+const NICS: readonly Nic[] = [SECOND_NIC, THIRD_NIC];
 
-/** Nobody but us configures the second card: a network manager would give it the first one's address. */
+/** Nobody but us configures these cards: a network manager would give them the first one's address. */
 const FILES = {
-  "/etc/systemd/network/00-bench.network": `[Match]\nName=${NIC}\n\n[Link]\nUnmanaged=yes\n`,
+  "/etc/systemd/network/00-bench.network": `[Match]\nName=${
+    NICS.map(({ name }) => name).join(" ")
+  }\n\n[Link]\nUnmanaged=yes\n`,
 };
 
 const HOSTS: readonly HostOptions[] = ["alpha", "beta", "gamma"].map((name, index) => ({
@@ -54,7 +59,7 @@ interface ScriptOptions {
   readonly stdin?: string;
 }
 
-/** Makes the machines, pushes, plugs the second cards in, hands the machines over and removes them whatever happens. */
+/** Makes the machines, pushes, plugs the other cards in, hands the machines over and removes them whatever happens. */
 export async function withGuests<T>(
   tell: (line: string) => void,
   use: (guests: readonly Guest[]) => Promise<T>,
@@ -71,11 +76,13 @@ export async function withGuests<T>(
   });
 }
 
-/** Plugs the second cards in. */
+/** Plugs the other cards in. */
 export async function plugGuests(lab: Lab): Promise<readonly Guest[]> {
   const guests = lab.state.hosts.map((host) => guestOf(lab, host));
-  await Promise.all(lab.state.hosts.map((host) => plugSecondNic(lab, host)));
-  await Promise.all(guests.map(addressNic));
+  for (const nic of NICS) {
+    await Promise.all(lab.state.hosts.map((host) => plugNic(lab, host, nic)));
+    await Promise.all(guests.map((guest) => addressNic(guest, nic)));
+  }
   return guests;
 }
 
@@ -83,7 +90,7 @@ function guestOf(lab: Lab, host: LabHost): Guest {
   return {
     name: host.name,
     id: host.id,
-    address: `192.0.2.${host.id}`,
+    address: `${SECOND_NIC.network}.${host.id}`,
     sh: async (script, { args = [], stdin } = {}) => {
       const argv = ["sh", "-eu", "-c", script, "sh", ...args];
       const result = await lab.exec(host.name, argv, { stdin, timeoutMs: SCRIPT_TIMEOUT_MS });
@@ -101,21 +108,22 @@ function processSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
-async function plugSecondNic({ state }: Lab, host: LabHost): Promise<void> {
-  const tap = `b-${host.name}`;
+async function plugNic({ state }: Lab, host: LabHost, { slot, name }: Nic): Promise<void> {
+  const tap = `${slot}-${host.name}`;
   await must(["ip", "-n", state.namespace, "tuntap", "add", tap, "mode", "tap"]);
   await ipBatch(state.namespace, [`link set ${tap} master ${BRIDGE} up`]);
-  const netdev = { type: "tap", id: "bench", ifname: tap, script: "no", downscript: "no" };
+  const netdev = { type: "tap", id: name, ifname: tap, script: "no", downscript: "no" };
   await orderMachine(host, "netdev_add", netdev);
-  const mac = `52:54:00:33:65:${host.id.toString(16).padStart(2, "0")}`;
-  const nic = { driver: "virtio-net-pci", id: "bench-nic", netdev: "bench", mac, romfile: "" };
-  await orderMachine(host, "device_add", { ...nic, addr: `0x${NIC_SLOT.toString(16)}` });
+  const place = slot.toString(16).padStart(2, "0");
+  const mac = `52:54:00:33:${place}:${host.id.toString(16).padStart(2, "0")}`;
+  const nic = { driver: "virtio-net-pci", id: `${name}-nic`, netdev: name, mac, romfile: "" };
+  await orderMachine(host, "device_add", { ...nic, addr: `0x${place}` });
 }
 
-async function addressNic(guest: Guest): Promise<void> {
-  const script = `ip address replace "$1/24" dev ${NIC}; ip link set ${NIC} up`;
-  await waitFor(`the second card of ${guest.name}`, async () => {
-    await guest.sh(script, { args: [guest.address] });
+async function addressNic(guest: Guest, { name, network }: Nic): Promise<void> {
+  const script = 'ip address replace "$1/24" dev "$2"; ip link set "$2" up';
+  await waitFor(`the card ${name} of ${guest.name}`, async () => {
+    await guest.sh(script, { args: [`${network}.${guest.id}`, name] });
     return true;
   });
 }
