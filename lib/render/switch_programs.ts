@@ -19,20 +19,26 @@ export const VSCTL = `ovs-vsctl --no-syslog --db=${SWITCH_DB} --timeout=30`;
 /** What the switch had learned before it was restarted on purpose. */
 export const LEARNED_FILE = `${RUN_DIR}/flows.learned`;
 
+/** Shell: the cookie that all flows of the present text bear. */
+const FLOW_COOKIE = `$(printf 0x%x "$(cksum <${RUN_DIR}/flows.text | cut -d ' ' -f 1)")`;
+
 /**
  * Takes the text of the flows on standard input. First adds, then removes: no frame meets an empty table, and what was learned (table
  * 1) stays. What bears another cookie than this text's is not of it. Remembers what loading made, so that a change by hand, or a
- * switch that has forgotten all, is noticed. With "fresh" it is for a switch that has none: only what it needs to carry on, and not
- * remembered, so that the repair does all of it.
+ * switch that has forgotten all, is noticed. With "fresh" it is for a switch that has none, and the text is the remembered one: only
+ * what it needs to carry on, and not remembered, so that the repair does all of it. One at a time.
  */
 export const LOAD_FLOWS = `set -eu
 umask 077
 cd ${RUN_DIR}
+exec 9>flows.lock
+flock 9
 rm -f flows.listing
-# Not in place: it may be the remembered text itself that comes in.
-cat >flows.wanted
-mv flows.wanted flows.text
-cookie=$(printf 0x%x "$(cksum <flows.text | cut -d ' ' -f 1)")
+if [ "\${1:-}" != fresh ]; then
+  cat >flows.wanted
+  mv flows.wanted flows.text
+fi
+cookie=${FLOW_COOKIE}
 pick() { sed -n "s/^$1 //p" flows.text; }
 meters='s/^$//'
 # Kernels before 4.15 have no meters: floods are not limited there.
@@ -66,7 +72,7 @@ until ${OFCTL("show")} >/dev/null 2>&1; do
   sleep 0.05
 done
 sh -eu ${RESTORE_FILE}
-${BIN_DIR}/load-flows fresh <${RUN_DIR}/flows.text
+${BIN_DIR}/load-flows fresh
 [ ! -e ${LEARNED_FILE} ] || ${OFCTL("add-flows", LEARNED_FILE)}
 `;
 
@@ -156,15 +162,19 @@ tell $((interval + 1)) $silent
 tell "$interval" $silent
 `;
 
+/** For `ovs-ofctl monitor` (Open vSwitch's own extension of OpenFlow 1.0): what is deleted from the tables that are written. */
+const WATCHED_TABLES = FLOW_TABLES.split(" ").map((table) => `'watch:!initial,!add,!modify,table=${table}'`)
+  .join(" ");
+
 /** Milliseconds: what a session that begins tells. Nobody has asked for it, so it is a change. */
 const SLOW_INTERVAL = 997;
 
 /**
  * Watches what Open vSwitch writes down of BFD; nothing is polled. A path that dies: if the wire to that host is silent too (its switch
  * may be restarting, which is none of the intrawire's business), the host's intrawire address goes over the access network. A path
- * that has died is left alone for 5 s (table 2), for 10 s if it died twice within 30 s, so that nothing flaps faster than that; but the
- * first time only until it is known that the peer's switch has begun anew (one that has just begun knows of no reason why the session was
- * down), and not if it is this host's.
+ * that has died is left alone for 5 s (table 2), for 10 s if it died twice within 30 s, so that nothing flaps faster than that; but only
+ * until it is known that the peer's switch has begun anew (one that has just begun knows of no reason why the session was down), and not
+ * if it is this host's.
  *
  * A session that begins says hello once a second (RFC 5880, 6.8.3), except when it has a changed interval to tell, and that it has
  * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already, nor where it
@@ -173,7 +183,7 @@ const SLOW_INTERVAL = 997;
  * its next hello for a second later (Open vSwitch plans one when it sends the one before): the peer would find the path dead. So there
  * is another change to tell as soon as it is up.
  *
- * Beside that it watches for somebody who deletes the flow that every bridge begins with: a switch without it drops everything.
+ * Beside that it watches for somebody who deletes flows by hand: a switch without the last one of a table drops what comes there.
  */
 export const RUN_PATHS = `state=${RUN_DIR}/paths
 vsctl='${VSCTL} --no-wait'
@@ -212,12 +222,9 @@ hold() {
   before=-60
   [ ! -e "$state/$1.last" ] || read -r before <"$state/$1.last"
   now >"$state/$1.last"
-  if [ $(($(now) - before)) -lt 30 ]; then
-    leave_alone "$1" 10
-  elif [ "$2" != begun ]; then
-    : >"$state/$1.held"
-    leave_alone "$1" 5
-  fi
+  [ "$2" != begun ] || return 0
+  : >"$state/$1.held"
+  if [ $(($(now) - before)) -lt 30 ]; then leave_alone "$1" 10; else leave_alone "$1" 5; fi
 }
 leave_alone() {
   ${OFCTL("add-flow", '"table=2,priority=10,reg1=$1,hard_timeout=$2,actions=load:1->NXM_NX_REG3[0]"')}
@@ -294,19 +301,29 @@ tell_changes() {
   echo "$*" >>"$state/hurry"
   ! mkdir "$state/hurrying" 2>/dev/null || hurry </dev/null &
 }
-# Gives back at once what the switch needs to carry on; the rest waits for a push. A line is: event, reason, table, cookie, what matches,
-# which that flow has nothing of, and actions.
+# Flows of the present text that somebody deletes are loaded again at once; the rest of the repair waits for a push. What load-flows
+# itself deletes is of an earlier text. A line is: event, reason, table, cookie, match, actions.
 guard() {
   while :; do
-    ovs-ofctl --unixctl=none monitor unix:${FLOW_CONTROL} 'watch:!initial,!add,!modify,table=0' 2>&1 |
-      while read -r event reason table cookie actions; do
-        case $event,$actions in
-          event=DELETED,actions=*) [ ! -e ${RUN_DIR}/flows.text ] || ${BIN_DIR}/load-flows fresh <${RUN_DIR}/flows.text || : ;;
-        esac
+    ovs-ofctl -O OpenFlow10 -vsyslog:off --unixctl=none monitor unix:${FLOW_CONTROL} ${WATCHED_TABLES} 2>&1 |
+      while read -r event reason table cookie rest; do
+        [ "$event $reason" = 'event=DELETED reason=delete' ] && [ -e ${RUN_DIR}/flows.text ] || continue
+        [ "$cookie" = "cookie=${FLOW_COOKIE}" ] || continue
+        : >"$state/deleted"
+        ! mkdir "$state/loading" 2>/dev/null || load_again </dev/null &
       done
     # The switch has ended, or is not there yet.
     sleep 1
   done
+}
+# Once for all flows that are deleted at a time.
+load_again() {
+  while [ -e "$state/deleted" ]; do
+    sleep 0.05
+    rm "$state/deleted"
+    ${BIN_DIR}/load-flows fresh || :
+  done
+  rm -r "$state/loading"
 }
 until [ -S ${OVS_DIR}/db.sock ]; do sleep 0.1; done
 guard </dev/null &

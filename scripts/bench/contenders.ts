@@ -3,7 +3,8 @@
  */
 import { hostAddresses, innerMtus } from "../../lib/address.ts";
 import { generateKeyPair } from "../../lib/keys.ts";
-import { type Guest, THIRD_NIC } from "./guests.ts";
+import type { Guest } from "./guests.ts";
+import { SECOND_NIC, THIRD_NIC } from "./nics.ts";
 
 /** One network, or one path through it. */
 export interface Contender {
@@ -33,7 +34,7 @@ export const CONTENDERS: readonly Contender[] = [
     name: "raw",
     title: "underlay, nothing in between",
     pair: LEAF_TO_ROOT,
-    address: (id) => `192.0.2.${id}`,
+    address: (id) => `${SECOND_NIC.network}.${id}`,
     mtu: UNDERLAY_MTU,
   },
   {
@@ -280,7 +281,7 @@ async function setUpNebula(guests: readonly Guest[]): Promise<void> {
 /** The allow lists keep it from finding a way through the other networks. */
 function nebulaConfig(guest: Guest, root: Guest): string {
   const lighthouse = `10.99.3.${root.id}`;
-  const onlyNic = { "192.0.2.0/24": true };
+  const onlyNic = { [`${SECOND_NIC.network}.0/24`]: true };
   const any = [{ port: "any", proto: "any", host: "any" }];
   return JSON.stringify({
     pki: {

@@ -9,15 +9,9 @@ import { expectCode, mobula } from "../../tests/lab/proof.ts";
 import { BRIDGE, ipBatch } from "../../tests/lab/underlay.ts";
 import { waitFor } from "../../tests/lab/wait.ts";
 import { orderMachine } from "../../tests/vm/machine.ts";
+import { type Nic, NICS, SECOND_NIC } from "./nics.ts";
 
 const LAB = "bench-data";
-
-/** The cards beside mobula's, by their slot, what the guest calls them and the first three bytes of their addresses: one for the others … */
-const SECOND_NIC = { slot: 8, name: "ens8", network: "192.0.2" } as const;
-/** … and one for those who put it into a bridge. */
-export const THIRD_NIC = { slot: 9, name: "ens9", network: "203.0.113" } as const;
-type Nic = typeof SECOND_NIC | typeof THIRD_NIC;
-const NICS: readonly Nic[] = [SECOND_NIC, THIRD_NIC];
 
 /** Nobody but us configures these cards: a network manager would give them the first one's address. */
 const FILES = {

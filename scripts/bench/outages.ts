@@ -2,8 +2,8 @@
  * Part of `deno task bench failover`: long outages (all of the underlay, a fleet in two halves) and a path that loses packets. Figures
  * only: nothing here passes or fails. Cuts and mends the underlay of a lab.
  */
-import { hostAddresses, hostMac } from "../../lib/address.ts";
-import { type Capture, capture, sendFrame } from "../../tests/lab/capture.ts";
+import { hostAddresses } from "../../lib/address.ts";
+import { type Broadcasts, listenForBroadcasts } from "../../tests/lab/broadcasts.ts";
 import type { Lab } from "../../tests/lab/lab.ts";
 import {
   type Answers,
@@ -31,11 +31,6 @@ export type Halves = readonly [readonly string[], readonly string[]];
 const OUTAGE = 60_000;
 /** Milliseconds after it during which broadcasts are counted. */
 const AFTERMATH = 15_000;
-/** Milliseconds between two of them. */
-const BEAT = 100;
-/** IEEE 802, local experimental EtherType 1. */
-const EXPERIMENTAL = 0x88b5;
-const LINK = "ovsbr-mobula";
 
 /** Pings run between so many pairs of each kind: across the halves, and inside of one. */
 const PAIRS = 3;
@@ -78,7 +73,7 @@ interface Outcome {
   readonly lost: number;
   readonly twice: number;
   /** Broadcasts after the return: sent, arrived at all three others, arrived more than once. */
-  readonly broadcasts: { readonly sent: number; readonly arrived: number; readonly twice: number };
+  readonly broadcasts: Broadcasts;
 }
 
 /** Runs both outages so many times and prints what they cost. */
@@ -124,15 +119,15 @@ async function runOutage(lab: Lab, halves: Halves, { strike, all }: Case): Promi
   );
   const parted = ({ pair }: PairFlow) => all || cross.includes(pair);
   const back: Record<string, number> = {};
-  let broadcasts = { sent: 0, arrived: 0, twice: 0 };
+  let broadcasts: Broadcasts = { sent: 0, arrived: 0, twice: 0 };
   const seen = await during(flows.map(({ flow }) => flow), async () => {
     await strike(lab, halves);
     await pause(OUTAGE);
-    const captures = await Promise.all(others.map((name) => watchBroadcasts(lab, name)));
+    const send = await listenForBroadcasts(lab, first, others);
     const before = new Map(flows.map(({ flow }) => [flow, flow.answers()]));
     await mendPaths(lab);
     const began = performance.now();
-    const counted = countBroadcasts(lab, first, captures);
+    const counted = send(() => performance.now() > began + AFTERMATH);
     await Promise.all(
       flows.filter(parted).map(async ({ flow, network }) => {
         await waitFor(`answers of ${flow.name}`, () => flow.answers() > before.get(flow)!, {
@@ -166,39 +161,6 @@ async function startPair(lab: Lab, pair: Direction, network: "gateway" | "intraw
     hostAddresses(lab.host(to).id)[network],
   );
   return { pair, network: network === "gateway" ? "access" : "intrawire", flow };
-}
-
-async function watchBroadcasts(lab: Lab, name: string): Promise<Capture> {
-  return await capture(lab, lab.network(name, "mobula"), LINK, `ether proto ${EXPERIMENTAL}`);
-}
-
-/** Numbered broadcasts of a host's gateway, and what became of them. */
-async function countBroadcasts(
-  lab: Lab,
-  name: string,
-  captures: readonly Capture[],
-): Promise<Outcome["broadcasts"]> {
-  const from = hostMac(lab.host(name).id, "gateway");
-  const until = performance.now() + AFTERMATH;
-  let sent = 0;
-  while (performance.now() < until && sent < 255) {
-    const payload = new Uint8Array(46).fill(++sent);
-    await sendFrame(lab.network(name, "mobula"), LINK, {
-      to: "ff:ff:ff:ff:ff:ff",
-      from,
-      type: EXPERIMENTAL,
-      payload,
-    });
-    await pause(BEAT);
-  }
-  await pause(1000);
-  let [arrived, twice] = [0, 0];
-  for (const one of captures) {
-    const numbers = (await one.stop()).map(({ payload }) => payload[0]);
-    arrived += new Set(numbers).size;
-    twice += numbers.length - new Set(numbers).size;
-  }
-  return { sent, arrived, twice };
 }
 
 /** Milliseconds that a path loses packets, and how many of a hundred. */

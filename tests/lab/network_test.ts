@@ -35,6 +35,7 @@ import { must } from "./process.ts";
 import { expectCode, mobula, setStage } from "./proof.ts";
 import { strangerIn } from "./scans.ts";
 import { ask, type Snapshot, snapshot } from "./snapshot.ts";
+import { waitForStretch } from "./switching.ts";
 import { WEB_NAME, WEB_SERVER } from "./underlay.ts";
 import { waitFor } from "./wait.ts";
 
@@ -50,6 +51,10 @@ proof("push: six hosts are installed, rebooted and verified by one command", asy
     ({ name }) => ask(lab, name, ["/opt/mobula/bin/mobula", "--version"]),
   );
   for (const version of Object.values(versions)) assertMatch(version, /compiled/);
+});
+
+proof("path stretch: one hop for every pair of six, counted on the ports", async (lab) => {
+  await waitForStretch(lab, names(lab), 1);
 });
 
 proof("push: bare hosts got their packages from their own package manager", async (lab, { said }) => {

@@ -242,26 +242,38 @@ export async function rootHost(lab: Lab, names: readonly string[]): Promise<stri
   throw new Error(`Cannot find the root among ${names.join(", ")}; expected one host that says so`);
 }
 
+/** Bytes that have come out of a host's tunnels, by port. */
+type Received = Readonly<Record<string, number>>;
+
 /**
- * Bytes that have come out of tunnels, all ports of all hosts together. What goes in is counted twice by the userspace datapath: once by
- * the flow, once by the tunnel.
+ * Bytes that have come out of tunnels, by host. What goes in is counted twice by the userspace datapath: once by the flow, once by the
+ * tunnel.
  */
-export async function tunnelBytes(lab: Lab, names: readonly string[]): Promise<number> {
+async function received(lab: Lab, names: readonly string[]): Promise<readonly Received[]> {
   const texts = await Promise.all(names.map((name) => ofctl(lab, name, "dump-ports")));
-  const ports = texts.flatMap((
-    text,
-  ) => [...text.matchAll(/"?mo-(?:t-\d+|path-\d+|relay)"?: rx pkts=\d+, bytes=(\d+)/g)]);
-  return ports.reduce((sum, [, bytes]) => sum + Number(bytes), 0);
+  return texts.map((text) =>
+    Object.fromEntries(
+      [...text.matchAll(/"?(mo-(?:t-\d+|path-\d+|relay))"?: rx pkts=\d+, bytes=(\d+)/g)]
+        .map(([, port, bytes]) => [port, Number(bytes)]),
+    )
+  );
 }
 
 /** Bytes of a full-sized ping on the wire: ICMP, IPv4 and Ethernet headers included. */
 const PING = { count: 250, payload: 1300, frame: 1300 + 8 + 20 + 14 } as const;
+/** Of a pair's frames so many must have come by its own path: some may have come just before the counters were read. */
+const NEARLY_ALL = 0.98;
 
-/**
- * Frames' way through the fleet: bytes out of tunnels for each byte that was sent at all, while every pair pings. 1.00 is one
- * hop for everybody. What runs beside it (BFD) is measured first and taken off.
- */
-export async function pathStretch(lab: Lab, names: readonly string[]): Promise<number> {
+/** How frames went while every pair pinged. */
+export interface Stretch {
+  /** Bytes out of tunnels for each byte that was sent at all: 1.00 is one hop for everybody. */
+  readonly hops: number;
+  /** Directions, of all pairs, whose frames did not come by the direct path between the two: `alpha -> beta`. */
+  readonly indirect: readonly string[];
+}
+
+/** Frames' way through the fleet, counted on the ports. What runs beside it (BFD) is measured first and taken off. */
+export async function pathStretch(lab: Lab, names: readonly string[]): Promise<Stretch> {
   const gateway = (name: string) => `10.31.${lab.host(name).id >> 8}.${lab.host(name).id & 255}`;
   const pairs = names.flatMap((one, index) => names.slice(index + 1).map((other) => [one, other] as const));
   const ping = (count: number, size: number) => async ([from, to]: readonly [string, string]) => {
@@ -276,21 +288,33 @@ export async function pathStretch(lab: Lab, names: readonly string[]): Promise<n
   const work = await growth(lab, names, async () => {
     for (const pair of pairs) frames += PING.count + await ping(PING.count, PING.payload)(pair);
   });
-  return (work.bytes - noise.bytes / noise.seconds * work.seconds) / (frames * PING.frame);
+  const bytes = total(work.received) - total(noise.received) / noise.seconds * work.seconds;
+  const indirect = names.flatMap((to, index) =>
+    names.filter((from) => from !== to).filter((from) => {
+      const own = work.received[index]![`mo-path-${lab.host(from).id}`] ?? 0;
+      return own < NEARLY_ALL * PING.count * PING.frame;
+    }).map((from) => `${from} -> ${to}`)
+  );
+  return { hops: bytes / (frames * PING.frame), indirect };
+}
+
+function total(received: readonly Received[]): number {
+  return received.flatMap((ports) => Object.values(ports)).reduce((sum, bytes) => sum + bytes, 0);
 }
 
 /**
- * Waits until frames take as many hops as they are to: for some seconds after a change of the tree, switches forget where everybody is, and
- * flood. Prints what was measured.
+ * Waits until frames take as many hops as they are to, and where that is one, each pair its own path: for some seconds after a change of
+ * the tree, switches forget where everybody is, and flood. Prints what was measured.
  */
 export async function waitForStretch(lab: Lab, names: readonly string[], wanted: number): Promise<void> {
   await waitFor(
     `a path stretch of ${wanted.toFixed(2)}`,
     async () => {
-      const stretch = await pathStretch(lab, names);
-      console.log(`  path stretch of ${names.length} hosts: ${stretch.toFixed(3)}`);
-      if (Math.abs(stretch - wanted) < 0.05) return true;
-      throw new Error(`${stretch.toFixed(3)}`);
+      const { hops, indirect } = await pathStretch(lab, names);
+      console.log(`  path stretch of ${names.length} hosts: ${hops.toFixed(3)}`);
+      if (wanted === 1 && indirect.length > 0) throw new Error(`not direct: ${indirect.join(", ")}`);
+      if (Math.abs(hops - wanted) < 0.05) return true;
+      throw new Error(`${hops.toFixed(3)}`);
     },
     { deadlineMs: 45_000 },
   );
@@ -301,12 +325,17 @@ async function growth(
   lab: Lab,
   names: readonly string[],
   work: () => Promise<unknown>,
-): Promise<{ readonly bytes: number; readonly seconds: number }> {
-  const before = { bytes: await tunnelBytes(lab, names), at: performance.now() };
+): Promise<{ readonly received: readonly Received[]; readonly seconds: number }> {
+  const [before, at] = [await received(lab, names), performance.now()];
   await work();
   await Promise.all(names.map((name) => appctl(lab, name, "revalidator/wait")));
-  const bytes = await tunnelBytes(lab, names) - before.bytes;
-  return { bytes, seconds: (performance.now() - before.at) / 1000 };
+  const after = await received(lab, names);
+  const grown = after.map((ports, index) =>
+    Object.fromEntries(
+      Object.entries(ports).map(([port, bytes]) => [port, bytes - (before[index]![port] ?? 0)]),
+    )
+  );
+  return { received: grown, seconds: (performance.now() - at) / 1000 };
 }
 
 /** An entry of table 1: who is where. */

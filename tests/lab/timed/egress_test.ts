@@ -89,6 +89,7 @@ egressProof(
       ]);
     const lost = await during(await flows(), async () => {
       await loseWorld(lab, "alpha");
+      const began = performance.now();
       await waitFor("another way out", async () => (await ways(lab))[0] === "10.31.0.3", {
         deadlineMs: 20_000,
       });
@@ -98,6 +99,9 @@ egressProof(
         {
           deadlineMs: 20_000,
         },
+      );
+      console.log(
+        `  a name was resolved and its page read ${Math.round(performance.now() - began)} ms later`,
       );
     });
     const { gap, duplicates } = lost["alpha to the world"]!;
