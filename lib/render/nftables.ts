@@ -29,7 +29,8 @@ export interface NftablesInput {
 /**
  * One transaction that replaces our two tables. Filter is `inet`; NAT is `ip` with numeric priorities, which every nftables and
  * kernel in question takes, and both NAT hooks are declared because kernels before 4.18 need both. What is meant for the inside
- * never leaves by the external interface, which is where the default route sends it while WireGuard's routes are not there.
+ * never leaves by the external interface, which is where the default route sends it while WireGuard's routes are not there; that is
+ * asked where packets are forwarded or begin, so that the encrypted ones, which are most, have left the list by then.
  * Packets of the tunnels, the encrypted ones and what is in them for the switch, and those between two hosts on the intrawire are many
  * and need no translation: the kernel does not keep track of their connections. What answers a translated packet is told by its port.
  */
@@ -44,6 +45,8 @@ export function renderNftables({ id, baseline, capabilities, forwards, egress }:
     : set([LINK.wireguard, LINK.underlayGateway]);
   const external = baseline.addresses.filter((address) => address.includes("."))
     .map((address) => address.replace(/\/\d+$/, ""));
+  const stray =
+    `oifname "${LINK.externalBridge}" ip daddr { ${NETWORKS.wire}, ${NETWORKS.access}, ${NETWORKS.tunnel} } drop`;
   const fromOutside = `iifname "${LINK.externalBridge}" ip daddr { ${external.join(", ")} }`;
   return `${HEADER}
 table inet mobula
@@ -56,8 +59,9 @@ table inet mobula {
 ${untrackedRules(host.intrawire, wires)}  }
 ${egress ? egressMark(egress) : ""}  chain output {
     type filter hook output priority -300;
-    oifname "${LINK.externalBridge}" udp sport ${WIREGUARD_PORT} notrack
-    oifname ${tunnels} ip daddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} notrack
+    oifname "${LINK.externalBridge}" udp sport ${WIREGUARD_PORT} notrack accept
+    oifname ${tunnels} ip daddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} notrack accept
+    ${stray}
   }
   chain input {
     type filter hook input priority 0; policy drop;
@@ -74,14 +78,11 @@ ${egress ? egressMark(egress) : ""}  chain output {
     type filter hook forward priority 0; policy drop;
 ${tunnelRules(capabilities)}    tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
     iifname ${inside} oifname ${inside} ip daddr { ${NETWORKS.wire}, ${NETWORKS.access} } accept
+    ${stray}
     ct state established,related accept
     iifname "${LINK.externalBridge}" ct status dnat accept
     iifname ${set([LINK.switch, LINK.intrawireGateway])} oifname "${LINK.externalBridge}" accept
 ${egress ? `    meta mark ${EGRESS.mark} iifname "${LINK.switch}" oifname "${LINK.switch}" accept\n` : ""}  }
-  chain postrouting {
-    type filter hook postrouting priority 0;
-    oifname "${LINK.externalBridge}" ip daddr { ${NETWORKS.wire}, ${NETWORKS.access}, ${NETWORKS.tunnel} } drop
-  }
 }
 table ip mobula
 delete table ip mobula
@@ -126,8 +127,8 @@ function untrackedRules(self: string, wires: string): string {
     `iifname ${wires} ip daddr ${self}`,
   ];
   return ["tcp", "udp"].map((protocol) =>
-    `    ${own} ip daddr ${NETWORKS.intrawire} ${protocol} sport < ${TRANSLATED_PORT} notrack
-    ${others} ip saddr ${NETWORKS.intrawire} ${protocol} dport < ${TRANSLATED_PORT} notrack
+    `    ${own} ip daddr ${NETWORKS.intrawire} ${protocol} sport < ${TRANSLATED_PORT} notrack accept
+    ${others} ip saddr ${NETWORKS.intrawire} ${protocol} dport < ${TRANSLATED_PORT} notrack accept
 `
   ).join("");
 }
