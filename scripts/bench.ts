@@ -10,8 +10,10 @@ import { type Lab, withLab } from "../tests/lab/lab.ts";
 import { writeInventory } from "../tests/lab/inventory.ts";
 import { ensurePackages } from "../tests/lab/packages.ts";
 import { must } from "../tests/lab/process.ts";
+import { CONTENDERS } from "./bench/contenders.ts";
 import { benchData } from "./bench/data.ts";
 import { failoverCommand } from "./bench/failover.ts";
+import { MEASURES } from "./bench/measures.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url)).replace(/\/$/, "");
 const EXECUTABLE = `${ROOT}/dist/mobula`;
@@ -149,6 +151,11 @@ const program = new Command("bench").description("figures of a push, a start and
 );
 program.command("data").description("figures of the networks between three virtual machines, beside others")
   .option("--rounds <n>", "measure everything so many times", parseRounds, 3)
+  .option("--networks <names...>", "only these, of: " + CONTENDERS.map(({ name }) => name).join(", "))
+  .option(
+    "--measures <words>",
+    "only what holds these words, of: " + MEASURES.map(({ name }) => name).join("; "),
+  )
   .option("--json", "print JSON in place of tables", false)
   .action(benchData);
 program.command("loss").description("packets that updates of a fleet lose, by pair")

@@ -16,6 +16,10 @@ const REFERENCE = "wireguard";
 
 export interface DataOptions {
   readonly rounds: number;
+  /** Only these networks, by name; the reference is always among them. */
+  readonly networks?: readonly string[];
+  /** Only measures whose name holds this. */
+  readonly measures?: string;
   /** Standard output gets JSON in place of the table. */
   readonly json: boolean;
 }
@@ -27,9 +31,13 @@ interface Measured {
 }
 
 /** Measures and prints. */
-export async function benchData({ rounds, json }: DataOptions): Promise<void> {
+export async function benchData({ rounds, networks, measures = "", json }: DataOptions): Promise<void> {
   await ensurePackages([...MACHINE_PACKAGES, ...VM_PACKAGES]);
-  const measured = await withGuests(tell, (guests) => measureAll(guests, rounds));
+  const wanted = {
+    contenders: CONTENDERS.filter(({ name }) => name === REFERENCE || (networks?.includes(name) ?? true)),
+    measures: MEASURES.filter(({ name }) => name.includes(measures)),
+  };
+  const measured = await withGuests(tell, (guests) => measureAll(guests, rounds, wanted));
   console.log(json ? JSON.stringify(report(measured), null, 2) : renderReport(measured));
 }
 
@@ -40,13 +48,17 @@ function tell(line: string): void {
 }
 
 /** Sets everything up and measures: each measure on all contenders in turn, then the next one, and that so many times. */
-export async function measureAll(guests: readonly Guest[], count: number): Promise<Measured> {
-  const paths = CONTENDERS.map((contender) => pathOf(contender, guests));
+export async function measureAll(
+  guests: readonly Guest[],
+  count: number,
+  { contenders, measures }: { contenders: readonly Contender[]; measures: readonly Measure[] },
+): Promise<Measured> {
+  const paths = contenders.map((contender) => pathOf(contender, guests));
   await serve(guests);
   for (const path of paths) await setUp(path, guests);
-  const rounds: Record<string, Figures[]> = Object.fromEntries(CONTENDERS.map(({ name }) => [name, []]));
+  const rounds: Record<string, Figures[]> = Object.fromEntries(contenders.map(({ name }) => [name, []]));
   for (let round = 0; round < count; round++) {
-    for (const measure of MEASURES) {
+    for (const measure of measures) {
       tell(`round ${round + 1} of ${count}: ${measure.name}`);
       for (const path of paths) {
         const figures = await take(measure, path);

@@ -17,6 +17,7 @@ export interface Target {
 
 export const TARGETS: readonly Target[] = [
   { contender: "intrawire", reference: "wireguard", figures: ["tcp1", "tcp4"], least: 0.95 },
+  { contender: "intrawire", reference: "behind", figures: ["tcp1", "tcp4"], least: 0.95 },
   { contender: "access", reference: "intrawire", figures: ["tcp1", "tcp4"], least: 0.85 },
 ];
 

@@ -25,7 +25,8 @@ Deno.test("renderTargets says which is reached and which falls short", () => {
   const lines = renderTargets(ROUNDS, CONTENDERS).split("\n");
   assertMatch(lines[2] ?? "", /intrawire \/ plain kernel WireGuard .* 0\.97 .* reached/);
   assertMatch(lines[3] ?? "", /intrawire \/ plain kernel WireGuard .* 0\.90 .* short/);
-  assertMatch(lines[4] ?? "", /access.* \/ mobula, intrawire .* - .*not measured/);
+  assertMatch(lines[4] ?? "", /intrawire \/ plain WireGuard in a namespace .* - .*not measured/);
+  assertMatch(lines[6] ?? "", /access.* \/ mobula, intrawire .* - .*not measured/);
 });
 
 Deno.test("renderRatios has a row for each contender, equally wide", () => {
