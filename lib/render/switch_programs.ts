@@ -162,9 +162,8 @@ tell $((interval + 1)) $silent
 tell "$interval" $silent
 `;
 
-/** For `ovs-ofctl monitor` (Open vSwitch's own extension of OpenFlow 1.0): what is deleted from the tables that are written. */
-const WATCHED_TABLES = FLOW_TABLES.split(" ").map((table) => `'watch:!initial,!add,!modify,table=${table}'`)
-  .join(" ");
+/** What `ovs-ofctl monitor` says of a flow that somebody has deleted from the tables that are written; what is learned comes and goes. */
+const DELETED_FLOW = `event=DELETED reason=delete table=[${FLOW_TABLES.replaceAll(" ", "")}] `;
 
 /** Milliseconds: what a session that begins tells. Nobody has asked for it, so it is a change. */
 const SLOW_INTERVAL = 997;
@@ -305,9 +304,10 @@ tell_changes() {
 # itself deletes is of an earlier text. A line is: event, reason, table, cookie, match, actions.
 guard() {
   while :; do
-    ovs-ofctl -O OpenFlow10 -vsyslog:off --unixctl=none monitor unix:${FLOW_CONTROL} ${WATCHED_TABLES} 2>&1 |
+    ovs-ofctl -O OpenFlow10 -vsyslog:off --unixctl=none monitor unix:${FLOW_CONTROL} 'watch:!initial,!add,!modify' 2>&1 |
+      grep --line-buffered '${DELETED_FLOW}' |
       while read -r event reason table cookie rest; do
-        [ "$event $reason" = 'event=DELETED reason=delete' ] && [ -e ${RUN_DIR}/flows.text ] || continue
+        [ -e ${RUN_DIR}/flows.text ] || continue
         [ "$cookie" = "cookie=${FLOW_COOKIE}" ] || continue
         : >"$state/deleted"
         ! mkdir "$state/loading" 2>/dev/null || load_again </dev/null &
