@@ -470,15 +470,12 @@ pathProof(
   "a host comes and goes: nobody else's learned addresses, paths or pings are disturbed",
   async (lab, { program }) => {
     const delta = lab.state.hosts.find(({ name }) => name === "delta") ??
-      await lab.addHost({ name: "delta", address: "198.51.100.5", suite: "bullseye" });
+      await lab.addHost({ name: "delta", address: "198.51.100.5", suite: "trixie" });
     const before = await learnedOfHosts(lab);
     assert(before.length > 0, "something is learned");
     const came = await whilePinging(lab, () => push(lab, program, {}, [...NAMES, delta.name]));
     assertNothingLost(came, "alpha-beta", "alpha-gamma", "beta-gamma");
-    const all = gateways(lab, [...NAMES, "delta"]);
-    assertEquals(await unreached(lab.network("delta", "mobula"), all), []);
-    await ofctl(lab, "delta", "del-flows");
-    await waitForAnswers("everybody", () => lab.network("delta", "mobula"), all, 5000);
+    assertEquals(await unreached(lab.network("delta", "mobula"), gateways(lab, [...NAMES, "delta"])), []);
     const went = await whilePinging(lab, () => push(lab, program, {}));
     assertNothingLost(went, "alpha-beta", "alpha-gamma", "beta-gamma");
     const after = await learnedOfHosts(lab);
