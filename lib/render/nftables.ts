@@ -33,6 +33,7 @@ export interface NftablesInput {
  * asked where packets are forwarded or begin, so that the encrypted ones, which are most, have left the list by then.
  * Packets of the tunnels, the encrypted ones and what is in them for the switch, and those between two hosts on the intrawire are many
  * and need no translation: the kernel does not keep track of their connections. What answers a translated packet is told by its port.
+ * Rules about these come first, and ask for addresses before names: an address costs the kernel a comparison, a name much more.
  */
 export function renderNftables({ id, baseline, capabilities, forwards, egress }: NftablesInput): string {
   const host = hostAddresses(id);
@@ -45,6 +46,8 @@ export function renderNftables({ id, baseline, capabilities, forwards, egress }:
     : set([LINK.wireguard, LINK.underlayGateway]);
   const external = baseline.addresses.filter((address) => address.includes("."))
     .map((address) => address.replace(/\/\d+$/, ""));
+  // One address is compared, several are looked up.
+  const outside = external.length === 1 ? external[0] : `{ ${external.join(", ")} }`;
   const stray =
     `oifname "${LINK.externalBridge}" ip daddr { ${NETWORKS.wire}, ${NETWORKS.access}, ${NETWORKS.tunnel} } drop`;
   const fromOutside = `iifname "${LINK.externalBridge}" ip daddr { ${external.join(", ")} }`;
@@ -52,20 +55,9 @@ export function renderNftables({ id, baseline, capabilities, forwards, egress }:
 table inet mobula
 delete table inet mobula
 table inet mobula {
-  chain prerouting {
-    type filter hook prerouting priority -300;
-    iifname "${LINK.externalBridge}" udp dport ${WIREGUARD_PORT} notrack accept
-    iifname ${tunnels} ip saddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} notrack accept
-${untrackedRules(host.intrawire, wires)}  }
-${egress ? egressMark(egress) : ""}  chain output {
-    type filter hook output priority -300;
-    oifname "${LINK.externalBridge}" udp sport ${WIREGUARD_PORT} notrack accept
-    oifname ${tunnels} ip daddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} notrack accept
-    ${stray}
-  }
-  chain input {
+${egress ? egressMark(egress) : ""}  chain input {
     type filter hook input priority 0; policy drop;
-    iifname "${LINK.externalBridge}" udp dport ${WIREGUARD_PORT} accept
+    ip daddr ${outside} udp dport ${WIREGUARD_PORT} accept
     iifname "${LINK.wireguard}" ip saddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} accept
     ct state established,related accept
     iifname "lo" accept
@@ -77,6 +69,8 @@ ${egress ? egressMark(egress) : ""}  chain output {
   chain forward {
     type filter hook forward priority 0; policy drop;
 ${tunnelRules(capabilities)}    tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+    ip daddr ${host.intrawire} iifname "${LINK.wireguard}" oifname "${LINK.intrawireGateway}" accept
+    ip saddr ${host.intrawire} ip daddr ${NETWORKS.intrawire} iifname "${LINK.intrawireGateway}" oifname "${LINK.wireguard}" accept
     iifname ${inside} oifname ${inside} ip daddr { ${NETWORKS.wire}, ${NETWORKS.access} } accept
     ${stray}
     ct state established,related accept
@@ -87,6 +81,19 @@ ${egress ? `    meta mark ${EGRESS.mark} iifname "${LINK.switch}" oifname "${LIN
 table ip mobula
 delete table ip mobula
 table ip mobula {
+  chain untracked_in {
+    type filter hook prerouting priority -300;
+    ip daddr ${outside} udp dport ${WIREGUARD_PORT} notrack accept
+${
+    untrackedRules(host.intrawire)
+  }    iifname ${tunnels} ip saddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} notrack accept
+  }
+  chain untracked_out {
+    type filter hook output priority -300;
+    udp sport ${WIREGUARD_PORT} notrack accept
+    oifname ${tunnels} ip daddr ${NETWORKS.tunnel} udp dport ${TUNNEL_PORTS} notrack accept
+    ${stray}
+  }
   chain prerouting {
     type nat hook prerouting priority -100;
     ${fromOutside} tcp dport ${baseline.sshPort} dnat to ${host.intrawire}
@@ -121,14 +128,10 @@ function egressMark(hosts: readonly number[]): string {
 }
 
 /** Between this host's own address and others': both directions of a connection are told by the port at this end. */
-function untrackedRules(self: string, wires: string): string {
-  const [own, others] = [
-    `iifname "${LINK.intrawireGateway}" ip saddr ${self}`,
-    `iifname ${wires} ip daddr ${self}`,
-  ];
+function untrackedRules(self: string): string {
   return ["tcp", "udp"].map((protocol) =>
-    `    ${own} ip daddr ${NETWORKS.intrawire} ${protocol} sport < ${TRANSLATED_PORT} notrack accept
-    ${others} ip saddr ${NETWORKS.intrawire} ${protocol} dport < ${TRANSLATED_PORT} notrack accept
+    `    ip daddr ${self} ip saddr ${NETWORKS.intrawire} ${protocol} dport < ${TRANSLATED_PORT} notrack accept
+    ip saddr ${self} ip daddr ${NETWORKS.intrawire} ${protocol} sport < ${TRANSLATED_PORT} notrack accept
 `
   ).join("");
 }
