@@ -5,6 +5,8 @@ import type { Distro } from "../distro/table.ts";
 import type { Baseline, Capabilities } from "../facts.ts";
 import type { Forward, HostConfig } from "../fleet.ts";
 import { forwardsOf, portOf } from "../forward.ts";
+import { parseHostConfig } from "../host_config.ts";
+import { isKey } from "../keys.ts";
 import { forgetKeys, type KnownKeys } from "../known_keys.ts";
 import { keyFile } from "../net/wireguard.ts";
 import type { Runner, Step } from "../step.ts";
@@ -15,6 +17,7 @@ import { planHost, type SeenHost } from "./plan.ts";
 import { hostDistro, keptKeys, packagesToInstall, readBaseline } from "./prepare.ts";
 import { liveKey } from "./rotate.ts";
 import { runStep } from "./run_steps.ts";
+import { changedPaths } from "./stage.ts";
 
 /** What is read on a host before anybody knows what the fleet agrees on. */
 export interface PreviewBasis {
@@ -54,6 +57,8 @@ export interface FileChange {
 export interface HostPreview extends Pick<PreviewRequest, "sendsExecutable" | "reboots"> {
   readonly capabilities: Capabilities;
   readonly packages: readonly string[];
+  /** What the host starts from at its next boot differs. */
+  readonly newGeneration: boolean;
   readonly files: readonly FileChange[];
   readonly steps: readonly Step[];
   /** Forwards that the current generation has and the coming one has not. */
@@ -99,15 +104,17 @@ export async function preview(
 ): Promise<HostPreview> {
   const left = knownKeys && stillKnown(knownKeys, config, settled);
   const input = { config, baseline, capabilities, ...(left ? { knownKeys: left } : {}) };
-  const [packages, seen] = await Promise.all([
+  const [packages, seen, changed] = await Promise.all([
     packagesToInstall(runner, distro, capabilities),
     lookAtHost(runner, input),
+    changedPaths(runner, { config: asStaged(config), baseline, capabilities }),
   ]);
   const kept = new Set(forwardsOf(config, baseline).map(portOf));
   const plan = planHost(input, sendsExecutable ? withoutExecutable(seen) : seen);
   return {
     capabilities,
     packages,
+    newGeneration: current === undefined || changed.length > 0,
     sendsExecutable,
     reboots,
     files: plan.files.map(({ path, content }) => ({ path, before: seen.files.get(path), after: content })),
@@ -122,6 +129,12 @@ function stillKnown(known: KnownKeys, config: HostConfig, settled: readonly numb
   const gone = Object.keys(known.hosts).filter((id) => !present.has(id)).map(Number);
   const { hold: _, ...released } = known;
   return forgetKeys(released, [...settled, ...gone]);
+}
+
+/** As it would lie on the host; one with a key that is still to be made cannot be checked, and is another one anyway. */
+function asStaged(config: HostConfig): HostConfig {
+  const isWhole = config.hosts.every(({ publicKey }) => publicKey === undefined || isKey(publicKey));
+  return isWhole ? parseHostConfig(config) : config;
 }
 
 /** An executable that is sent anew gets its mode and owner by that. */

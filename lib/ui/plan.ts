@@ -11,8 +11,10 @@ import type { Step } from "../step.ts";
 import { withoutHost } from "./progress.ts";
 
 /** Whether nothing is to be done on the host. */
-export function isEmpty({ packages, files, steps, sendsExecutable, reboots }: HostPreview): boolean {
-  return packages.length === 0 && files.length === 0 && steps.length === 0 && !sendsExecutable && !reboots;
+export function isEmpty(preview: HostPreview): boolean {
+  const { packages, files, steps, sendsExecutable, newGeneration, reboots } = preview;
+  return [packages, files, steps].every((list) => list.length === 0) &&
+    !sendsExecutable && !newGeneration && !reboots;
 }
 
 /** The plans of all hosts, as text. */
@@ -45,10 +47,12 @@ function renderHost({ host, failure, preview, notes }: HostRun): string {
   return [`  ${yellow("~")} ${title}:${warnings}`, ...renderChanges(preview)].join("\n");
 }
 
-function renderChanges({ packages, files, steps, sendsExecutable, reboots }: HostPreview): string[] {
+function renderChanges(preview: HostPreview): string[] {
+  const { packages, files, steps, sendsExecutable, newGeneration, reboots } = preview;
   return [
     ...(sendsExecutable ? [renderStep({ title: "send the executable" })] : []),
     ...(packages.length === 0 ? [] : [renderStep({ title: `install ${packages.join(", ")}` })]),
+    ...(newGeneration ? [renderStep({ title: "write a new generation" })] : []),
     ...files.map((file) => renderFile(file)),
     ...steps.map(renderStep),
     ...(reboots ? [renderStep({ title: "reboot the host", effect: REBOOT_EFFECT })] : []),
@@ -97,6 +101,7 @@ export function planJson({ push }: PushResult, exitCode: number): unknown {
       capabilities: preview?.capabilities ?? null,
       send_executable: preview?.sendsExecutable ?? null,
       packages: preview?.packages ?? [],
+      new_generation: preview?.newGeneration ?? false,
       files: preview?.files.map(({ path, before, after }) => ({
         path,
         before: before ?? null,

@@ -16,6 +16,7 @@ const fleet = fleetOf([2, 3, 4, 5, 6]);
 const NOTHING: HostPreview = {
   capabilities: MODES.userspace,
   packages: [],
+  newGeneration: false,
   files: [],
   steps: [],
   closed: [],
@@ -66,6 +67,7 @@ const RUNS: readonly Partial<HostRun>[] = [
         after: undefined,
       }],
       sendsExecutable: true,
+      newGeneration: true,
       reboots: true,
     },
     notes: ["a note"],
@@ -97,12 +99,19 @@ Deno.test("renderPlan: from source nobody knows the executable, and says so", ()
   ]);
 });
 
-Deno.test("isEmpty: an executable that is to be sent and a reboot are changes, what nobody knows is none", () => {
+Deno.test("isEmpty: an executable, a generation and a reboot are changes, what nobody knows is none", () => {
   const previews: Partial<HostPreview>[] = [
     {},
     { sendsExecutable: undefined },
     { sendsExecutable: true },
+    { newGeneration: true },
     { reboots: true },
   ];
-  assertEquals(previews.map((preview) => isEmpty({ ...NOTHING, ...preview })), [true, true, false, false]);
+  assertEquals(previews.map((preview) => isEmpty({ ...NOTHING, ...preview })), [
+    true,
+    true,
+    false,
+    false,
+    false,
+  ]);
 });
