@@ -9,11 +9,14 @@ import { EXIT } from "../errors.ts";
 import { isEmpty, planJson, renderPlan } from "../ui/plan.ts";
 import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
 
-type PlanOptions = Omit<PushOptions, "reboot" | "keepKeys" | "reinstall"> & OutputOptions;
+type PlanOptions =
+  & Omit<PushOptions, "reboot" | "keepKeys" | "reinstall">
+  & Partial<Pick<PushOptions, "reboot" | "reinstall">>
+  & OutputOptions;
 
 /** Shows the plan; gives the exit code. */
 export async function planCommand(options: PlanOptions): Promise<number> {
-  const full = { ...options, reboot: false, keepKeys: true, reinstall: false };
+  const full = { reboot: true, reinstall: false, ...options, keepKeys: true };
   const result = await push(full, progressFor(options), PLAN_PHASES);
   const exitCode = exitCodeOf(result);
   writeLine(options.json ? JSON.stringify(planJson(result, exitCode), null, 2) : renderPlan(result));

@@ -111,7 +111,8 @@ function addPlan(program: Command, signal: () => AbortSignal, done: Done): void 
       "after",
       `${
         examples(["mobula plan", "mobula plan --limit web1"])
-      }\n\nExit codes: 0 nothing to do, 4 changes wait.`,
+      }\n\nAn executable on the hosts that is not this one is a change; started from source, none is made to compare with.` +
+        "\n\nExit codes: 0 nothing to do, 4 changes wait.",
     )
     .action(async (hostsPath, options) => {
       const { planCommand } = await import("./plan.ts");

@@ -14,6 +14,12 @@ export interface LazyPackage {
   packed(): Promise<string>;
 }
 
+/** SHA-256 (hex) of the executable that a push would send; undefined where that would be made from source first. */
+export async function hashToSend(given: string | undefined): Promise<string | undefined> {
+  const path = given ?? ownExecutable().path;
+  return path === undefined ? undefined : await hashOfFile(path);
+}
+
 /** Finds the executable (`given`, or this program's own, or one made now) and its hash. */
 export async function packOwnExecutable(given: string | undefined, directory: string): Promise<LazyPackage> {
   const path = given ?? ownExecutable().path ?? await madeFromSource();

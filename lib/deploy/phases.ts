@@ -5,13 +5,15 @@
 import { HostError, TransportError } from "../errors.ts";
 import { CONFIRM_TIMEOUT } from "../host/armed.ts";
 import type { StatusResult } from "../host/protocol.ts";
-import { preview } from "../host/preview.ts";
+import { isNew } from "../host/prepare.ts";
+import { preview, readBasis } from "../host/preview.ts";
 import { hostConfigFor } from "../host_config.ts";
 import { sendExecutable } from "./copy.ts";
 import { callHost } from "./host_call.ts";
-import { loadRun, writeRunPubkeys } from "./load.ts";
+import { loadRun, mergePubkeys, writeRunPubkeys } from "./load.ts";
 import { look } from "./look.ts";
-import { packOwnExecutable } from "./pack.ts";
+import { agreedMtu } from "./mtu.ts";
+import { hashToSend, packOwnExecutable } from "./pack.ts";
 import { inParallel, type Patience, until } from "./parallel.ts";
 import { closedServices, preflight } from "./preflight.ts";
 import { LOCK } from "./push_lock.ts";
@@ -51,7 +53,8 @@ export const PLAN_PHASES: readonly Phase[] = [
   CONNECT,
   LOOK,
   PREFLIGHT,
-  { name: "plan", title: "compare with what is live", before: settleUnchanged, host: previewHost },
+  { name: "basis", title: "read what is installed", host: readHostBasis, after: settleUnchanged },
+  { name: "plan", title: "compare with what is live", host: previewHost },
 ];
 
 /** Milliseconds. */
@@ -205,31 +208,39 @@ async function prepare(run: HostRun, push: PushRun): Promise<void> {
 async function settleFleet(push: PushRun): Promise<void> {
   await writeRunPubkeys(push, "live");
   await keepKeysUnlessAll(push);
-  // Whoever is not here may have the smallest one: what was agreed on before must not grow behind its back.
-  const everybody = alive(push).length === push.fleet.hosts.length;
-  const mtus = alive(push).flatMap(({ prepared }) => [
-    prepared!.underlayMtu,
-    ...(everybody || prepared!.fleetMtu === undefined ? [] : [prepared!.fleetMtu]),
-  ]);
-  push.underlayMtu = push.fleet.underlayMtu ?? (mtus.length > 0 ? Math.min(...mtus) : 1500);
+  push.underlayMtu = agreedMtu(push.fleet, alive(push).map(({ prepared }) => prepared!));
 }
 
-/** For a plan: the keys that the hosts have, a word in place of those that are still to be made, and the MTUs as looked at. */
-function settleUnchanged(push: PushRun): void {
-  const known = push.pubkeys;
-  push.pubkeys = new Map(
-    push.fleet.hosts.map((
-      { address, hostname },
-    ) => [address, known.get(address) ?? { publicKey: `(new key of ${hostname})` }]),
+async function readHostBasis(run: HostRun): Promise<void> {
+  run.basis = await readBasis(run.ssh, run.facts?.sshPort ?? 22);
+}
+
+/** For a plan: the keys that the hosts have, and a word in place of those that are still to be made. */
+async function settleUnchanged(push: PushRun): Promise<void> {
+  const keys = new Map(
+    alive(push).map(({ host, basis }) => [host.address, basis!.key ?? `(new key of ${host.hostname})`]),
   );
-  const mtus = alive(push).flatMap(({ facts }) => facts?.externalMtu ?? []);
-  push.underlayMtu = push.fleet.underlayMtu ?? (mtus.length > 0 ? Math.min(...mtus) : 1500);
+  push.pubkeys = mergePubkeys(push.fleet, push.pubkeys, keys, new Date());
+  push.underlayMtu = agreedMtu(push.fleet, alive(push).map(({ basis }) => basis!));
+  push.sends = { hash: await hashToSend(push.options.executable) };
 }
 
 async function previewHost(run: HostRun, push: PushRun): Promise<void> {
   const config = hostConfigFor(push.fleet, run.host.id, push.pubkeys, push.underlayMtu!);
-  run.preview = await preview(run.ssh, config, run.facts?.sshPort ?? 22);
-  run.notes.push(...closedServices(run.preview, run.facts?.services ?? []));
+  const { facts, basis } = run;
+  run.preview = await preview(run.ssh, basis!, {
+    config,
+    settled: alive(push).map(({ host }) => host.id),
+    sendsExecutable: sendsExecutable(facts?.executableHash, push.sends?.hash),
+    reboots: push.options.reboot && isNew(facts?.state, push.options.reinstall),
+  });
+  run.notes.push(...closedServices(run.preview, facts?.services ?? []));
+}
+
+/** Undefined: what would be sent is made only by the push, so that nobody can tell. */
+function sendsExecutable(there: string | undefined, own: string | undefined): boolean | undefined {
+  if (there === undefined) return true;
+  return own === undefined ? undefined : there !== own;
 }
 
 async function stage(run: HostRun, push: PushRun): Promise<void> {

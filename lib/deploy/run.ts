@@ -3,7 +3,7 @@
  */
 import type { HostFacts } from "../facts.ts";
 import type { Fleet, Host } from "../fleet.ts";
-import type { HostPreview } from "../host/preview.ts";
+import type { HostPreview, PreviewBasis } from "../host/preview.ts";
 import type { ActivateResult, PrepareResult, StageResult } from "../host/protocol.ts";
 import type { PhaseTitle, Progress } from "../ui/progress.ts";
 import type { HostPublicKey } from "../config/pubkeys.ts";
@@ -67,6 +67,7 @@ export interface HostRun {
   announced?: boolean;
   /** There was nothing of ours on it. */
   bare?: boolean;
+  basis?: PreviewBasis;
   preview?: HostPreview;
   lock?: HostLock;
   /** Another push that has the host. */
@@ -88,6 +89,8 @@ export interface PushRun {
   /** The hosts this push is about, by ascending id. */
   hosts: HostRun[];
   package?: Promise<LazyPackage>;
+  /** Of a plan: SHA-256 (hex) of the executable that a push would send; undefined where a push would have to make it first. */
+  sends?: { readonly hash: string | undefined };
   keyPolicy?: "keep" | "rotate";
   /** Bytes. */
   underlayMtu?: number;

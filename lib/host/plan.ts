@@ -81,12 +81,20 @@ const RELOADS = {
   paths: {
     concerns: (path: string) => path === `${BIN_DIR}/run-paths`,
     when: "after",
-    step: { title: "restart mobula-paths", argv: ["systemctl", "restart", "mobula-paths.service"] },
+    step: {
+      title: "restart mobula-paths",
+      argv: ["systemctl", "restart", "mobula-paths.service"],
+      effect: "the intrawire to a host whose path dies at this moment, about 1 s",
+    },
   },
   egress: {
     concerns: (path: string) => path === `${BIN_DIR}/run-egress`,
     when: "after",
-    step: { title: "restart mobula-egress", argv: ["systemctl", "restart", "mobula-egress.service"] },
+    step: {
+      title: "restart mobula-egress",
+      argv: ["systemctl", "restart", "mobula-egress.service"],
+      effect: "default traffic that leaves by another host, about 1 s",
+    },
   },
   networkd: {
     concerns: (path: string) => path.startsWith("/etc/systemd/network"),
@@ -94,6 +102,7 @@ const RELOADS = {
     step: {
       title: "restart systemd-networkd",
       argv: ["systemctl", AT_ONCE, "try-restart", "systemd-networkd.service"],
+      effect: "links that systemd-networkd configures, about 1 s",
     },
   },
   NetworkManager: {
@@ -110,6 +119,7 @@ const RELOADS = {
     step: {
       title: "restart systemd-resolved",
       argv: ["systemctl", "try-restart", "systemd-resolved.service"],
+      effect: "names on this host, under 1 s",
     },
   },
 } as const;

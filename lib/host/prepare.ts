@@ -14,6 +14,7 @@ import {
 } from "../distro/packages.ts";
 import { CommandError, HostError } from "../errors.ts";
 import type { Baseline, Capabilities, HostStateFile } from "../facts.ts";
+import type { HostConfig } from "../fleet.ts";
 import { generateKeyPair, publicKeyOf } from "../keys.ts";
 import { keyFile } from "../net/wireguard.ts";
 import { Secret } from "../secret.ts";
@@ -41,7 +42,7 @@ export async function prepare(request: PrepareRequest, context: Context): Promis
     if (error instanceof HostError && request.reinstall) return undefined;
     throw error;
   });
-  const newlyInstalled = state === undefined || state.generation === 0 || request.reinstall;
+  const newlyInstalled = isNew(state, request.reinstall);
   refuseInterrupted(request, state);
   if (newlyInstalled) await markInstalling(runner, state?.generation ?? 0);
   try {
@@ -72,6 +73,11 @@ export async function prepare(request: PrepareRequest, context: Context): Promis
     else await writeJson(runner, STATE_FILE, state);
     throw error;
   }
+}
+
+/** Whether a push installs the host instead of updating it; such a host is rebooted at the end. */
+export function isNew(state: HostStateFile | undefined, reinstall: boolean): boolean {
+  return state === undefined || state.generation === 0 || reinstall;
 }
 
 /** An installation that was cut off is only taken up again on purpose. */
@@ -229,16 +235,22 @@ async function readOrMakeKey(request: PrepareRequest, runner: Runner, live?: str
     return publicKey;
   }
   if (request.keys === "keep") {
-    const config = await readConfig(runner, CURRENT_LINK);
-    // What the others are sure to know is the key in use, should a replacement have been cut off.
-    for (const key of [live, config?.hosts.find(({ id }) => id === config.self)?.publicKey]) {
-      const text = key === undefined ? undefined : await runner.readFile(keyFile(key));
+    for (const key of keptKeys(live, await readConfig(runner, CURRENT_LINK))) {
+      const text = await runner.readFile(keyFile(key));
       if (text !== undefined && await publicKeyOf(new Secret(text.trim())) === key) return key;
     }
   }
   const pair = await generateKeyPair();
   await writeKey(runner, pair.publicKey, pair.privateKey);
   return pair.publicKey;
+}
+
+/** The public keys that a host may go on with, the best one first. */
+export function keptKeys(live: string | undefined, current: HostConfig | undefined): string[] {
+  // What the others are sure to know is the key in use, should a replacement have been cut off.
+  return [live, current?.hosts.find(({ id }) => id === current.self)?.publicKey].filter((key) =>
+    key !== undefined
+  );
 }
 
 async function writeKey(runner: Runner, publicKey: string, privateKey: Secret): Promise<void> {

@@ -48,10 +48,11 @@ function renderAll(input: HostInput): WantedFile[] {
   }];
 }
 
-async function changedPaths(
+/** What a generation made of this would hold that the current one does not. */
+export async function changedPaths(
   runner: Runner,
   input: HostInput,
-  rendered: readonly WantedFile[],
+  rendered: readonly WantedFile[] = renderAll(input),
 ): Promise<string[]> {
   const [files, config] = await Promise.all([
     readJson<WantedFile[]>(runner, `${CURRENT_LINK}/files.json`),

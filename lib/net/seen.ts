@@ -15,10 +15,13 @@ export const OFCTL = (verb: string, ...args: string[]) =>
   ["ovs-ofctl -O OpenFlow13 --timeout=20", verb, `unix:${FLOW_CONTROL}`, ...args].join(" ");
 /** The tables that are written; what the switch learns by itself is in another. */
 export const FLOW_TABLES = "0 3 4 5 6 8";
-/** Prints all flows but the learned ones, groups and meters. The order in which they are told means nothing. */
+/**
+ * Prints all flows but the learned ones, groups and meters. The order in which they are told means nothing. Ports by their names: one that
+ * was deleted and is made again has another number, and the flows still have the old one, which nobody is called by.
+ */
 export const LIST_FLOWS = `{ for table in ${FLOW_TABLES}; do ${
-  OFCTL("--no-stats dump-flows", "table=$table")
-}; done; ${OFCTL("dump-groups")}; ${OFCTL("dump-meters")}; } | grep -v -e '^OFPST' -e '^NXST' | sort`;
+  OFCTL("--names --no-stats dump-flows", "table=$table")
+}; done; ${OFCTL("--names dump-groups")}; ${OFCTL("dump-meters")}; } | grep -v -e '^OFPST' -e '^NXST' | sort`;
 
 /** A live link. */
 export interface SeenLink {

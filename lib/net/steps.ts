@@ -55,6 +55,11 @@ export function ip(scope: Scope, title: string, ...argv: string[]): Step {
   };
 }
 
+/** The step with what traffic feels of it, if anything. */
+function felt(step: Step, effect: string | undefined): Step {
+  return effect === undefined ? step : { ...step, effect };
+}
+
 function inScope(scope: Scope): Pick<Step, "namespace"> {
   return scope === "root" ? {} : { namespace: scope };
 }
@@ -80,11 +85,12 @@ function sysctlSteps(wanted: Network, seen: Seen): Step[] {
 
 function firewallSteps(wanted: Network, seen: Seen): Step[] {
   if (seen.firewall === wanted.firewall.text) return [];
-  return [{
+  const isThere = seen.namespaces.includes("mobula");
+  return [felt({
     title: "load the gateway's firewall",
     argv: [`${BIN_DIR}/load-firewall`],
     stdin: wanted.firewall.text,
-  }];
+  }, isThere ? "new connections go by these rules, open ones live on" : undefined)];
 }
 
 function flowSteps(wanted: Network, seen: Seen): Step[] {
@@ -163,9 +169,8 @@ function attributeSteps(link: Link, live: Partial<SeenLink>): Step[] {
   if (link.kind === "bridge" && link.mac !== live.mac && live.mac) changes.push("address", link.mac ?? "");
   if (link.master !== undefined && link.master !== live.master) changes.push("master", link.master);
   if (link.up && !live.up) changes.push("up");
-  const steps = changes.length === 0
-    ? []
-    : [ip(scope, `set ${name} ${changes.join(" ")}`, "link", "set", name, ...changes)];
+  const set = ip(scope, `set ${name} ${changes.join(" ")}`, "link", "set", name, ...changes);
+  const steps = changes.length === 0 ? [] : [felt(set, attributeEffect(link, live))];
   if (link.txChecksum === undefined || link.txChecksum === live.txChecksum) return steps;
   const value = link.txChecksum ? "on" : "off";
   return [...steps, {
@@ -173,6 +178,28 @@ function attributeSteps(link: Link, live: Partial<SeenLink>): Step[] {
     argv: ["ethtool", "-K", name, "tx", value],
     ...inScope(scope),
   }];
+}
+
+/** A link that has nothing yet carries nothing. */
+function attributeEffect(link: Link, live: Partial<SeenLink>): string | undefined {
+  const effects = [
+    ...mtuEffects(link, live),
+    ...(link.kind === "bridge" && link.mac !== live.mac && live.mac
+      ? ["what comes to this address, until its neighbours have asked again"]
+      : []),
+    ...(link.master !== undefined && live.master !== undefined && link.master !== live.master
+      ? [`what crosses ${live.master}, for good`]
+      : []),
+  ];
+  return effects.length > 0 ? effects.join("; ") : undefined;
+}
+
+function mtuEffects({ kind, mtu }: Link, live: Partial<SeenLink>): string[] {
+  if (mtu === undefined || live.mtu === undefined || mtu === live.mtu) return [];
+  return [
+    ...(kind === "nic" ? ["the host's network, as long as its card takes: some start anew"] : []),
+    ...(mtu < live.mtu ? [`packets of more than ${mtu} bytes, until their senders know`] : []),
+  ];
 }
 
 function addressSteps(link: Link, live: Partial<SeenLink>): Step[] {
@@ -184,7 +211,10 @@ function addressSteps(link: Link, live: Partial<SeenLink>): Step[] {
     ...addresses.filter((address) => !present.includes(address))
       .map((address) => ip(scope, `add ${address} to ${name}`, "addr", "replace", address, "dev", name)),
     ...extra.map((address) =>
-      ip(scope, `remove ${address} from ${name}`, "addr", "del", address, "dev", name)
+      felt(
+        ip(scope, `remove ${address} from ${name}`, "addr", "del", address, "dev", name),
+        "what uses this address, for good",
+      )
     ),
   ];
 }
@@ -221,30 +251,36 @@ function routeSteps(wanted: Network, seen: Seen): Step[] {
     .filter((live) => !missing.some((route) => sameKey(route, live)));
   return [
     ...missing.map((route) =>
-      ip(
-        route.scope,
-        `set route ${route.destination} to ${route.device}`,
-        ...family(route),
-        "route",
-        "replace",
-        ...routeArgv(route),
+      felt(
+        ip(
+          route.scope,
+          `set route ${route.destination} to ${route.device}`,
+          ...family(route),
+          "route",
+          "replace",
+          ...routeArgv(route),
+        ),
+        seen.routes.some((live) => sameKey(route, live)) ? "what goes there, this way at once" : undefined,
       )
     ),
-    ...extra.map((route) =>
-      ip(
-        route.scope,
-        `remove route ${route.destination}`,
-        "route",
-        "del",
-        // In full: by its destination alone the kernel would take the first one, perhaps the wanted one.
-        ...[route.destination, ...(route.via ? ["via", route.via] : [])],
-        ...(route.device ? ["dev", route.device] : []),
-        ...(route.source ? ["src", route.source] : []),
-        ...(route.metric ? ["metric", String(route.metric)] : []),
-        ...["table", String(route.table)],
-      )
-    ),
+    ...extra.map(removeRoute),
   ];
+}
+
+function removeRoute(route: SeenRoute): Step {
+  const step = ip(
+    route.scope,
+    `remove route ${route.destination}`,
+    "route",
+    "del",
+    // In full: by its destination alone the kernel would take the first one, perhaps the wanted one.
+    ...[route.destination, ...(route.via ? ["via", route.via] : [])],
+    ...(route.device ? ["dev", route.device] : []),
+    ...(route.source ? ["src", route.source] : []),
+    ...(route.metric ? ["metric", String(route.metric)] : []),
+    ...["table", String(route.table)],
+  );
+  return felt(step, "what goes there, another way or none");
 }
 
 /** Marks the routes that run-paths adds and removes by itself, so that no plan minds them; nobody else's (rt_protos). */
@@ -301,7 +337,10 @@ function ruleSteps(wanted: Network, seen: Seen): Step[] {
   return [
     ...extra.map((rule) =>
       // In full: by its priority alone the kernel would take the first one, perhaps the wanted one.
-      ip("root", `remove rule ${rule.priority}`, "rule", "del", ...ruleArgv(rule))
+      felt(
+        ip("root", `remove rule ${rule.priority}`, "rule", "del", ...ruleArgv(rule)),
+        "what it leads, another way or none",
+      )
     ),
     ...wanted.rules.filter((rule) => !seen.rules.some((live) => same(rule, live))).map((rule) =>
       ip(

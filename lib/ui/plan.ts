@@ -11,8 +11,10 @@ import type { Step } from "../step.ts";
 import { withoutHost } from "./progress.ts";
 
 /** Whether nothing is to be done on the host. */
-export function isEmpty({ packages, files, steps }: HostPreview): boolean {
-  return packages.length === 0 && files.length === 0 && steps.length === 0;
+export function isEmpty(preview: HostPreview): boolean {
+  const { packages, files, steps, sendsExecutable, newGeneration, reboots } = preview;
+  return [packages, files, steps].every((list) => list.length === 0) &&
+    !sendsExecutable && !newGeneration && !reboots;
 }
 
 /** The plans of all hosts, as text. */
@@ -27,7 +29,10 @@ export function renderPlan({ push }: PushResult): string {
   const rotation = push.fleet.keepKeys
     ? []
     : [dim("A push also makes new WireGuard keys, unless mobula_keys: keep or --keep-keys.")];
-  return ["", ...push.hosts.map(renderHost), "", ...rotation, verdict].join("\n").trimEnd();
+  const unknown = push.hosts.some(({ preview }) => preview && preview.sendsExecutable === undefined)
+    ? [dim("Started from source: a push makes the executable first, and sends it where it is another one.")]
+    : [];
+  return ["", ...push.hosts.map(renderHost), "", ...unknown, ...rotation, verdict].join("\n").trimEnd();
 }
 
 function renderHost({ host, failure, preview, notes }: HostRun): string {
@@ -42,15 +47,22 @@ function renderHost({ host, failure, preview, notes }: HostRun): string {
   return [`  ${yellow("~")} ${title}:${warnings}`, ...renderChanges(preview)].join("\n");
 }
 
-function renderChanges({ packages, files, steps }: HostPreview): string[] {
+function renderChanges(preview: HostPreview): string[] {
+  const { packages, files, steps, sendsExecutable, newGeneration, reboots } = preview;
   return [
-    ...(packages.length === 0 ? [] : [`    install ${packages.join(", ")}`]),
+    ...(sendsExecutable ? [renderStep({ title: "send the executable" })] : []),
+    ...(packages.length === 0 ? [] : [renderStep({ title: `install ${packages.join(", ")}` })]),
+    ...(newGeneration ? [renderStep({ title: "write a new generation" })] : []),
     ...files.map((file) => renderFile(file)),
     ...steps.map(renderStep),
+    ...(reboots ? [renderStep({ title: "reboot the host", effect: REBOOT_EFFECT })] : []),
   ];
 }
 
-function renderStep({ title, effect }: Step): string {
+/** What traffic feels of the reboot that ends an installation. */
+const REBOOT_EFFECT = "all of the host's traffic, until it is back";
+
+function renderStep({ title, effect }: Pick<Step, "title" | "effect">): string {
   return `    ${title}${effect ? yellow(`  [${effect}]`) : dim("  [none]")}`;
 }
 
@@ -87,7 +99,9 @@ export function planJson({ push }: PushResult, exitCode: number): unknown {
       notes,
       unreachable_services: facts ? cutServices(host, facts) : [],
       capabilities: preview?.capabilities ?? null,
+      send_executable: preview?.sendsExecutable ?? null,
       packages: preview?.packages ?? [],
+      new_generation: preview?.newGeneration ?? false,
       files: preview?.files.map(({ path, before, after }) => ({
         path,
         before: before ?? null,
@@ -99,6 +113,7 @@ export function planJson({ push }: PushResult, exitCode: number): unknown {
         namespace: namespace ?? null,
         effect: effect ?? "none",
       })) ?? [],
+      reboot: preview?.reboots ?? false,
     })),
   };
 }

@@ -36,11 +36,12 @@ export function renderBundle(files: readonly WantedFile[], shown: (path: string)
   return [...list, ...texts].join("");
 }
 
-/** Steps → text: title, namespace and words, and standard input behind bars. */
+/** Steps → text: title and what traffic feels, namespace and words, and standard input behind bars. */
 export function renderSteps(steps: readonly Step[]): string {
-  return steps.map(({ title, argv, namespace, stdin }) => {
+  return steps.map(({ title, argv, namespace, stdin, effect }) => {
     const words = argv.map((word) => /^[\w./:=,@+-]+$/.test(word) ? word : JSON.stringify(word));
     const input = stdin === undefined ? [] : stdin.trimEnd().split("\n").map((line) => `  | ${line}`);
-    return [`${title}`, `  ${namespace ? `[${namespace}] ` : ""}${words.join(" ")}`, ...input, ""].join("\n");
+    const head = effect === undefined ? title : `${title}  [${effect}]`;
+    return [head, `  ${namespace ? `[${namespace}] ` : ""}${words.join(" ")}`, ...input, ""].join("\n");
   }).join("");
 }

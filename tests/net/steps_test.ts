@@ -7,6 +7,7 @@ import { movesNic, networkSteps } from "../../lib/net/steps.ts";
 import { wantedNetwork } from "../../lib/net/wanted.ts";
 import type { Step } from "../../lib/step.ts";
 import { CAPTURED_HOSTS, readCaptured } from "./captured.ts";
+import { assertGolden } from "../golden/golden.ts";
 import { fleetOf, inputFor, seenOf } from "./fixtures.ts";
 
 const { wanted, seen } = readCaptured("debian13");
@@ -101,6 +102,26 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
     ],
   ],
   ["an MTU is wrong", withLink("veth_fac0", { mtu: 1500 }), ["ip link set veth_fac0 mtu 1386"]],
+  [
+    "the card's MTU is less than before mobula",
+    withLink("host0", { mtu: 1400 }),
+    ["[mobula] ip link set host0 mtu 1500"],
+  ],
+  [
+    "the card's MTU is more than before mobula",
+    withLink("host0", { mtu: 9000 }),
+    ["[mobula] ip link set host0 mtu 1500"],
+  ],
+  [
+    "an MTU is less than it may be",
+    withLink("veth_fac0", { mtu: 1280 }),
+    ["ip link set veth_fac0 mtu 1386"],
+  ],
+  [
+    "a port has gone into another bridge",
+    withLink("mo-mid-gw", { master: "br0" }),
+    ["[mobula] ip link set mo-mid-gw master mo-ext-gw"],
+  ],
   ["a link is down", withLink("mo-dir-gw", { up: false }), ["[mobula] ip link set mo-dir-gw up"]],
   [
     "a port has left the external bridge",
@@ -353,6 +374,16 @@ for (const [what, live, commands] of DEVIATIONS) {
     assertEquals(networkSteps(wanted, live).map(command), commands);
   });
 }
+
+Deno.test("networkSteps: what traffic feels of each repair, as in the golden file", () => {
+  const text = DEVIATIONS.map(([what, live]) =>
+    [
+      `${what}\n`,
+      ...networkSteps(wanted, live).map(({ title, effect = "none" }) => `  ${title}  [${effect}]\n`),
+    ].join("")
+  );
+  assertGolden("effects", text.join(""));
+});
 
 Deno.test("networkSteps: nothing is planned without the card", () => {
   const error = assertThrows(() => networkSteps(wanted, withoutLinks("host0", "mo-ext-gw")), HostError);
