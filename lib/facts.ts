@@ -93,7 +93,12 @@ export interface Baseline {
   readonly mtu: number;
   /** CIDR notation, v4 and v6, global scope. */
   readonly addresses: readonly string[];
+  /** Of the main table. */
   readonly routes: readonly BaselineRoute[];
+  /** The external interface's routes in all other tables but the kernel's own; missing in baselines of earlier versions. */
+  readonly tableRoutes?: readonly TableRoute[];
+  /** Which table is asked for what; missing in baselines of earlier versions. */
+  readonly rules?: readonly BaselineRule[];
   /** Name servers' addresses, none of them loopback. */
   readonly resolvers: readonly string[];
   readonly search: readonly string[];
@@ -124,6 +129,23 @@ export interface BaselineRoute {
   /** Who made it, as `ip` calls them; missing for `boot`, which is what `ip` itself makes. */
   readonly protocol?: string;
 }
+
+/** One route of the external interface in another table than the main one. */
+export interface TableRoute extends BaselineRoute {
+  /** As `ip` calls it: a number, or the name that the host has for it. */
+  readonly table: string;
+}
+
+/** One policy rule. */
+export interface BaselineRule {
+  readonly family: BaselineRoute["family"];
+  readonly priority: number;
+  /** What `ip rule show` says behind the priority, which `ip rule add` takes: `from 198.51.100.2 lookup 100`. */
+  readonly words: string;
+}
+
+/** The policy routing of a host: what is beside the main table. */
+export type Policy = Pick<Required<Baseline>, "tableRoutes" | "rules">;
 
 /** What the host can do, probed in a scratch namespace; decides kernel or userspace. */
 export interface Capabilities {

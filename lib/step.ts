@@ -14,6 +14,8 @@ export interface Step {
   readonly stdin?: string;
   /** Never show `stdin`, not even in verbose output. */
   readonly secret?: boolean;
+  /** Should it fail, that is told, and the steps after it are taken all the same. */
+  readonly mayFail?: boolean;
   /** What the network's users feel of it; missing where they feel nothing. */
   readonly effect?: string;
   /** The command that takes the step back. */

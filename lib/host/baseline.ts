@@ -3,10 +3,19 @@
  */
 import { isIP } from "node:net";
 import { HostError } from "../errors.ts";
-import type { Baseline, BaselineRoute, NetworkManager } from "../facts.ts";
+import type { Baseline, BaselineRoute, BaselineRule, NetworkManager, Policy } from "../facts.ts";
 import { IMMOBILE } from "../net/external.ts";
 import { LINK } from "../net/network.ts";
 import { parseServices, SERVICES_SCRIPT } from "../net/services.ts";
+import { RULE_PRIORITIES } from "../net/wanted.ts";
+
+/** The part of it whose output `parsePolicy` takes. */
+export const POLICY_SCRIPT = `
+echo "@@policy routes"; ip -4 -j route show table all
+echo "@@policy routes6"; ip -6 -j route show table all
+echo "@@policy rules"; ip -4 rule show
+echo "@@policy rules6"; ip -6 rule show
+`;
 
 /** The read-only script whose output `parseBaseline` takes. */
 export const BASELINE_SCRIPT = `
@@ -14,6 +23,7 @@ PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH LC_ALL=C
 echo "@@links"; ip -j -d addr show
 echo "@@routes"; ip -4 -j route show
 echo "@@routes6"; ip -j -6 route show
+${POLICY_SCRIPT}
 echo "@@link"; readlink /etc/resolv.conf
 echo "@@resolv"; cat /etc/resolv.conf 2>/dev/null; echo
 echo "@@resolved"; cat /run/systemd/resolve/resolv.conf 2>/dev/null; echo
@@ -47,6 +57,8 @@ interface IpRoute {
   /** Missing for `unicast`. */
   readonly type?: string;
   readonly dst: string;
+  /** Missing for the main one. */
+  readonly table?: string;
   /** Missing where a route has several next hops. */
   readonly dev?: string;
   readonly gateway?: string;
@@ -62,6 +74,8 @@ interface IpRoute {
 const INTERFACE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.+@-]{0,14}$/;
 const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 const PROTOCOL = /^[a-z0-9]{1,16}$/;
+const TABLE = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$/;
+const RULE_WORDS = /^[A-Za-z0-9_:][A-Za-z0-9_.:/@+-]*( [A-Za-z0-9_:][A-Za-z0-9_.:/@+-]*)*$/;
 const SEARCH_DOMAIN = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$/;
 const MANAGERS: readonly NetworkManager[] = ["networkd", "NetworkManager", "ifupdown"];
 
@@ -82,6 +96,7 @@ export function parseBaseline(output: string, sshPort: number): Baseline {
       ...readRoutes(routes, link.ifname, "inet"),
       ...readRoutes(json<IpRoute>(text("routes6")), link.ifname, "inet6"),
     ],
+    ...parsePolicy(output, link.ifname),
     resolvers: readResolvers(resolv, text("resolved")),
     search: readSearch(resolv),
     resolvConf: text("link").trim() === "" ? { text: resolv } : { link: text("link").trim() },
@@ -93,6 +108,43 @@ export function parseBaseline(output: string, sshPort: number): Baseline {
     }).filter(({ port, protocol }) => protocol !== "tcp" || port !== sshPort),
     ...(managers.includes("ifupdown") ? { interfaces: readInterfaces(output) } : {}),
   };
+}
+
+/** Reads what `POLICY_SCRIPT` says: the rules that are not ours, and the routes through this card in other tables. */
+export function parsePolicy(output: string, card: string): Policy {
+  return {
+    tableRoutes: [
+      ...readTableRoutes(section(output, "policy routes"), card, "inet"),
+      ...readTableRoutes(section(output, "policy routes6"), card, "inet6"),
+    ],
+    rules: [
+      ...readRules(section(output, "policy rules"), "inet"),
+      ...readRules(section(output, "policy rules6"), "inet6"),
+    ],
+  };
+}
+
+/** The table that is the kernel's own, `local`, stays out. */
+function readTableRoutes(text: string, card: string, family: BaselineRoute["family"]): Policy["tableRoutes"] {
+  const routes = json<IpRoute>(text);
+  const tables = new Set(routes.flatMap(({ table }) => table ?? []));
+  return [...tables].filter((table) => table !== "local" && table !== "main" && TABLE.test(table))
+    .flatMap((table) =>
+      readRoutes(routes.filter((route) => route.table === table), card, family)
+        .map((route) => ({ ...route, table }))
+    );
+}
+
+const OUR_PRIORITIES: readonly number[] = Object.values(RULE_PRIORITIES);
+
+/** `[detached]`: names a link that is not there; `[unresolved]`: a rule. What `ip` itself would not take again is left out. */
+function readRules(text: string, family: BaselineRule["family"]): BaselineRule[] {
+  return text.split("\n").flatMap((line) => {
+    const [, priority, said = ""] = /^(\d+):\s+(.*)$/.exec(line) ?? [];
+    const words = said.replaceAll(/\[(detached|unresolved)\]/g, "").trim().replaceAll(/\s+/g, " ");
+    const isOurs = family === "inet" && OUR_PRIORITIES.includes(Number(priority));
+    return RULE_WORDS.test(words) && !isOurs ? [{ family, priority: Number(priority), words }] : [];
+  });
 }
 
 /** The link of the default route, if it is one that can be taken over. */

@@ -1,5 +1,5 @@
 /**
- * Runs a list of steps in order through a Runner and stops at the first that fails.
+ * Runs a list of steps in order through a Runner and stops at the first that fails, unless it may.
  */
 import { CommandError } from "../errors.ts";
 import type { Output, Runner, Step } from "../step.ts";
@@ -7,11 +7,14 @@ import type { Output, Runner, Step } from "../step.ts";
 /** Told of every step as it begins. */
 export type Report = (title: string) => void;
 
-/** Runs the steps; throws CommandError for the first that fails. Neighbouring `ip` commands share one process. */
+/** Runs the steps; throws CommandError for the first that fails and must not. Neighbouring `ip` commands share one process. */
 export async function runSteps(runner: Runner, steps: readonly Step[], report: Report): Promise<void> {
   for (const group of groupSteps(steps)) {
     for (const step of group) report(step.title);
-    await runGroup(runner, group);
+    await runGroup(runner, group).catch((error) => {
+      if (!group[0]?.mayFail || !(error instanceof CommandError)) throw error;
+      report(error.message);
+    });
   }
 }
 
@@ -66,7 +69,8 @@ function groupSteps(steps: readonly Step[]): Step[][] {
   return groups;
 }
 
-/** Options like -6 and the namespaces' own commands do not work in a batch. */
-function batchable({ argv, stdin }: Step): boolean {
-  return argv[0] === "ip" && stdin === undefined && !argv[1]?.startsWith("-") && argv[1] !== "netns";
+/** Options like -6 and the namespaces' own commands do not work in a batch, nor does what may fail alone. */
+function batchable({ argv, stdin, mayFail }: Step): boolean {
+  return argv[0] === "ip" && stdin === undefined && !mayFail && !argv[1]?.startsWith("-") &&
+    argv[1] !== "netns";
 }

@@ -5,14 +5,14 @@
  * A boot that finds the host armed does not wait for the deadline: what has just been tried may be the reason for the reboot, and
  * whoever would confirm it has lost the connection anyway.
  */
-import type { Baseline, HostStateFile } from "../facts.ts";
+import type { Baseline, HostStateFile, Policy } from "../facts.ts";
 import { baselineDifferences, downSteps, hasExternal, isTaken, isUntouched } from "../net/down.ts";
 import { lookScript, parseSeen, type Seen } from "../net/seen.ts";
 import { pause } from "../pause.ts";
 import { HEAL_UNIT, MAIN_UNIT } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { type Armed, disarm, readArmed, uptime, whereTo } from "./armed.ts";
-import { BASELINE_SCRIPT, parseBaseline } from "./baseline.ts";
+import { BASELINE_SCRIPT, parseBaseline, parsePolicy, POLICY_SCRIPT } from "./baseline.ts";
 import { type Context, generationDir, readInput, readJson, readState, writeJson } from "./context.ts";
 import { FORGET_NIC, LAST_SCRIPT, leavePaths, leavePlan, OUR_UNITS } from "./leave.ts";
 import { lockedArmed, lockedByForce } from "./lock.ts";
@@ -123,12 +123,13 @@ async function giveBack(baseline: Baseline, armed: Armed, context: Context): Pro
   const { runner, report } = context;
   const sameBoot = await readBootId({ runner }) === armed.bootId;
   for (let round = 0; round < MAX_ROUNDS; round++) {
-    const seen = await lookAround(runner);
+    const { seen, policy } = await lookAround(baseline, runner);
     // A baseline of another machine, and nothing begun: there is nothing to give back.
     if (isUntouched(seen) && !hasExternal(baseline, seen)) return;
     if (!sameBoot && isTaken(baseline, seen)) await markTaken(armed, runner);
-    const steps = downSteps(baseline, seen, { restoreSettled: sameBoot });
-    if (steps.length === 0) return;
+    const steps = downSteps(baseline, seen, { restoreSettled: sameBoot, policy });
+    // What has failed may be possible later; its time is when all else is done.
+    if (steps.length === 0 || round > 0 && steps.every(({ mayFail }) => mayFail)) return;
     await runSteps(runner, steps, report);
   }
 }
@@ -139,12 +140,13 @@ async function markTaken(armed: Armed, runner: Runner): Promise<void> {
   await lockedArmed(() => writeJson(runner, ARMED_FILE, { ...armed, bootId, deadline: 0 } satisfies Armed));
 }
 
-async function lookAround(runner: Runner): Promise<Seen> {
-  const script = lookScript([], OUR_UNITS);
-  return parseSeen(
-    await runStep(runner, { title: "look at the network", argv: ["sh", "-s"], stdin: script }),
-    OUR_UNITS,
-  );
+async function lookAround(
+  baseline: Baseline,
+  runner: Runner,
+): Promise<{ readonly seen: Seen; readonly policy: Policy }> {
+  const stdin = `export LC_ALL=C\n${POLICY_SCRIPT}${lookScript([], OUR_UNITS)}`;
+  const output = await runStep(runner, { title: "look at the network", argv: ["sh", "-s"], stdin });
+  return { seen: parseSeen(output, OUR_UNITS), policy: parsePolicy(output, baseline.interface) };
 }
 
 /** Waits until the network is as it was; what its manager has taken away again meanwhile is restored. Gives what still differs. */
@@ -153,16 +155,26 @@ async function settle(baseline: Baseline, armed: Armed, context: Context): Promi
   if (await readBootId(context) !== armed.bootId && !await isMarked(context.runner)) return [];
   const { runner, report } = context;
   const deadline = Date.now() + SETTLE_PATIENCE;
+  const reportOnce = once(report);
   let calm = 0;
   while (true) {
     const differences = await differencesNow(baseline, runner);
     calm = differences.length === 0 ? calm + 1 : 0;
     if (calm === CALM || Date.now() > deadline) return differences;
     await pause(500);
-    const seen = await lookAround(runner);
+    const { seen, policy } = await lookAround(baseline, runner);
     if (!hasExternal(baseline, seen)) return differences;
-    await runSteps(runner, downSteps(baseline, seen, { restoreSettled: true }), report);
+    await runSteps(runner, downSteps(baseline, seen, { restoreSettled: true, policy }), reportOnce);
   }
+}
+
+/** What is tried again and again is told once. */
+function once(report: Context["report"]): Context["report"] {
+  const told = new Set<string>();
+  return (title) => {
+    if (!told.has(title)) report(title);
+    told.add(title);
+  };
 }
 
 async function isMarked(runner: Runner): Promise<boolean> {

@@ -2,7 +2,7 @@
  * The network as the baseline has it against what is seen → the steps that give it back. Pure.
  */
 import { HostError } from "../errors.ts";
-import type { Baseline, BaselineRoute } from "../facts.ts";
+import type { Baseline, BaselineRoute, BaselineRule, Policy, TableRoute } from "../facts.ts";
 import type { Step } from "../step.ts";
 import { findExternal, isOurLink } from "./external.ts";
 import type { Seen, SeenLink, SeenRoute } from "./seen.ts";
@@ -15,6 +15,8 @@ const MAIN_TABLE = 254;
 export interface DownOptions {
   /** After a reboot the host's own network manager configures it, and minds if somebody else has done so. */
   readonly restoreSettled: boolean;
+  /** The rules and the other tables' routes that are there. */
+  readonly policy: Policy;
 }
 
 /**
@@ -105,7 +107,7 @@ function settingSteps(
   baseline: Baseline,
   seen: Seen,
   nic: SeenLink,
-  { restoreSettled }: DownOptions,
+  { restoreSettled, policy }: DownOptions,
 ): Step[] {
   const { interface: name, mtu, addresses, routes } = baseline;
   const moved = nic.scope !== "root" || nic.name !== name;
@@ -124,32 +126,67 @@ function settingSteps(
     ...addresses.filter((address) => !live.addresses?.includes(address))
       .map((address) => addressStep(name, address)),
     ...gatewaysFirst(routes).filter((route) => !isLive(route)).map((route) => routeStep(name, route)),
+    ...policySteps(baseline, moved ? { ...policy, tableRoutes: [] } : policy),
   ];
+}
+
+/** With the card its routes have gone from all tables. Rules stay, unless a network manager has taken them away meanwhile. */
+function policySteps({ interface: name, tableRoutes = [], rules = [] }: Baseline, live: Policy): Step[] {
+  const liveRoutes = live.tableRoutes.map(tableRouteWords);
+  const liveRules = live.rules.map(ruleText);
+  return [
+    ...gatewaysFirst(tableRoutes).filter((route) => !liveRoutes.includes(tableRouteWords(route)))
+      .map((route) => routeStep(name, route)),
+    ...rules.filter((rule) => !liveRules.includes(ruleText(rule))).map(ruleStep),
+  ];
+}
+
+function ruleStep({ family, priority, words }: BaselineRule): Step {
+  return {
+    ...ip(
+      "root",
+      `add rule ${priority}`,
+      ...(family === "inet6" ? ["-6"] : []),
+      "rule",
+      "add",
+      "priority",
+      String(priority),
+      ...words.split(" "),
+    ),
+    mayFail: true,
+  };
 }
 
 /** With the broadcast address that every network manager gives. */
 function addressStep(name: string, address: string): Step {
   const broadcast = address.includes(":") || /\/3[12]$/.test(address) ? [] : ["broadcast", "+"];
-  return ip("root", `add ${address} to ${name}`, "addr", "replace", address, ...broadcast, "dev", name);
+  return {
+    ...ip("root", `add ${address} to ${name}`, "addr", "replace", address, ...broadcast, "dev", name),
+    mayFail: true,
+  };
 }
 
 /** A next hop outside of the host's subnet is reached by a route of its own, which has to be there first. */
-function gatewaysFirst(routes: readonly BaselineRoute[]): readonly BaselineRoute[] {
+function gatewaysFirst<T extends BaselineRoute>(routes: readonly T[]): readonly T[] {
   return [...routes].sort((a, b) => Number(a.via !== undefined) - Number(b.via !== undefined));
 }
 
-function routeStep(device: string, route: BaselineRoute): Step {
+function routeStep(device: string, { table, ...route }: BaselineRoute & Partial<TableRoute>): Step {
   const argv = routeArgv({ ...route, scope: "root", table: MAIN_TABLE, device });
-  return ip(
-    "root",
-    `set route ${route.destination} to ${device}`,
-    ...(route.family === "inet6" ? ["-6"] : []),
-    "route",
-    "replace",
-    ...argv,
-    // As its maker would: else that one makes it once more.
-    ...(route.protocol ? ["proto", route.protocol] : []),
-  );
+  return {
+    ...ip(
+      "root",
+      `set route ${route.destination} to ${device}${table === undefined ? "" : ` in table ${table}`}`,
+      ...(route.family === "inet6" ? ["-6"] : []),
+      "route",
+      "replace",
+      ...argv,
+      // As its maker would: else that one makes it once more.
+      ...(route.protocol ? ["proto", route.protocol] : []),
+      ...(table === undefined ? [] : ["table", table]),
+    ),
+    mayFail: true,
+  };
 }
 
 function sameRoute(device: string, route: BaselineRoute, live: SeenRoute): boolean {
@@ -176,6 +213,15 @@ function routeWords({ destination, via, source, metric, onlink, protocol }: Base
   ].join(" ");
 }
 
+function tableRouteWords(route: TableRoute): string {
+  return `${routeWords(route)} table ${route.table}`;
+}
+
+/** A rule as people write it. */
+function ruleText({ family, priority, words }: BaselineRule): string {
+  return `${priority}: ${words}${family === "inet6" ? " (IPv6)" : ""}`;
+}
+
 /** In which ways a network that was read again differs from the baseline; empty for not at all. */
 export function baselineDifferences(baseline: Baseline, found: Baseline): string[] {
   const differences = (what: string, wanted: readonly string[], live: readonly string[]) => [
@@ -188,6 +234,14 @@ export function baselineDifferences(baseline: Baseline, found: Baseline): string
     ...differences("MTU", [String(baseline.mtu)], [String(found.mtu)]),
     ...differences("address", baseline.addresses, found.addresses),
     ...differences("route", routes(baseline.routes), routes(found.routes)),
+    ...baseline.tableRoutes === undefined ? [] : differences(
+      "route",
+      baseline.tableRoutes.map(tableRouteWords),
+      (found.tableRoutes ?? []).map(tableRouteWords),
+    ),
+    ...baseline.rules === undefined
+      ? []
+      : differences("rule", baseline.rules.map(ruleText), (found.rules ?? []).map(ruleText)),
     ...differences(
       "resolv.conf",
       [JSON.stringify(baseline.resolvConf)],

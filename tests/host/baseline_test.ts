@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { HostError } from "../../lib/errors.ts";
 import type { Baseline } from "../../lib/facts.ts";
-import { parseBaseline } from "../../lib/host/baseline.ts";
+import { parseBaseline, parsePolicy } from "../../lib/host/baseline.ts";
 import { networkSteps } from "../../lib/net/steps.ts";
 import { wantedNetwork } from "../../lib/net/wanted.ts";
 import { renderFiles } from "../../lib/render/files.ts";
@@ -243,6 +243,63 @@ Deno.test("parseBaseline: a search list or name server that is none is left out"
   assertEquals(baseline.resolvers, ["192.0.2.54"]);
   assertEquals(baseline.search, ["ok.example", "under_score.example"]);
   assertEquals(baseline.managers, ["networkd"]);
+});
+
+/** What `ip` says of a host with two providers (iproute2 6.1). */
+const TWO_PROVIDERS = `@@policy routes
+[{"dst":"default","gateway":"198.51.100.1","dev":"host0","table":"100","protocol":"static","flags":["onlink"]},\
+{"dst":"198.51.100.0/24","dev":"host0","table":"isp-2","scope":"link","metric":5,"flags":[]},\
+{"dst":"198.51.100.0/24","dev":"host0","table":"100","protocol":"kernel","flags":[]},\
+{"dst":"default","gateway":"192.0.2.1","dev":"eth7","table":"101","flags":[]},\
+{"type":"blackhole","dst":"default","table":"102","flags":[]},\
+{"dst":"default","gateway":"192.0.2.9","dev":"host0","table":"$(id)","flags":[]},\
+{"dst":"default","gateway":"198.51.100.254","dev":"host0","protocol":"static","flags":[]},\
+{"type":"local","dst":"198.51.100.2","dev":"host0","table":"local","protocol":"kernel","flags":[]},\
+{"dst":"198.51.100.77","dev":"host0","table":"local","flags":[]}]
+@@policy routes6
+[{"dst":"default","gateway":"fe80::1","dev":"host0","table":"100","protocol":"ra","metric":1024,"expires":1700,"flags":[]},\
+{"dst":"ff00::/8","dev":"host0","table":"local","protocol":"kernel","metric":256,"flags":[]}]
+@@policy rules
+0:	from all lookup local
+10030:	from 10.30.0.2 lookup 10
+20000:	from 198.51.100.2 lookup 100
+20001:	not from all fwmark 0x1/0xff iif host0 [detached] lookup isp-2 proto static
+20002:	from all goto 30000 [unresolved]
+20003:	from all lookup [l3mdev-table]
+20004:	from all lookup -x
+20005:	from all lookup $(id)
+32766:	from all lookup main
+@@policy rules6
+20000:	from 2001:db8::2 lookup 100
+@@link
+`;
+
+Deno.test("parsePolicy: the card's routes in other tables, and the rules that are not ours", () => {
+  const { tableRoutes, rules } = parsePolicy(TWO_PROVIDERS, "host0");
+  assertEquals(tableRoutes, [
+    {
+      ...{ family: "inet", destination: "default", via: "198.51.100.1", onlink: true, protocol: "static" },
+      table: "100",
+    },
+    { family: "inet", destination: "198.51.100.0/24", metric: 5, table: "isp-2" },
+    {
+      ...{ family: "inet6", destination: "default", via: "fe80::1", metric: 1024, protocol: "ra" },
+      table: "100",
+    },
+  ]);
+  assertEquals(rules.map(({ family, priority, words }) => `${family} ${priority} ${words}`), [
+    "inet 0 from all lookup local",
+    "inet 20000 from 198.51.100.2 lookup 100",
+    "inet 20001 not from all fwmark 0x1/0xff iif host0 lookup isp-2 proto static",
+    "inet 20002 from all goto 30000",
+    "inet 32766 from all lookup main",
+    "inet6 20000 from 2001:db8::2 lookup 100",
+  ]);
+});
+
+Deno.test("parseBaseline: knows the policy routing", () => {
+  const { tableRoutes, rules } = parseBaseline(changed(() => {}, TWO_PROVIDERS), 22);
+  assertEquals({ tableRoutes, rules }, parsePolicy(TWO_PROVIDERS, "host0"));
 });
 
 /** Texts that would do harm in a file or on a command line. */

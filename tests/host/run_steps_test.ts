@@ -69,6 +69,10 @@ const CASES: Record<string, [readonly Step[], readonly string[]]> = {
     [step("ip link add a"), step("ip something", { stdin: "x\n" })],
     ["ip link add a", "ip something <x;"],
   ],
+  "what may fail alone is not for a batch": [
+    [step("ip link add a"), step("ip addr add b", { mayFail: true }), step("ip addr add c")],
+    ["ip link add a", "ip addr add b", "ip addr add c"],
+  ],
   "nothing": [[], []],
 };
 
@@ -91,6 +95,16 @@ Deno.test("runSteps: stops at the first that fails and names it", async () => {
     error.message,
     'Cannot do two words: "two words" ended with 1:\n  first line\n  it is broken',
   );
+});
+
+Deno.test("runSteps: what may fail is told, and the rest is done", async () => {
+  const runner = new RecordingRunner("two", "it is broken\n");
+  const reported: string[] = [];
+  const steps = [step("one"), step("two words", { mayFail: true }), step("three")];
+  await runSteps(runner, steps, (title) => reported.push(title));
+  assertEquals(told(runner), ["one", "two words", "three"]);
+  const failure = 'Cannot do two words: "two words" ended with 1:\n  it is broken';
+  assertEquals(reported, ["do one", "do two words", failure, "do three"]);
 });
 
 Deno.test("runSteps: names the command of a batch that failed", async () => {

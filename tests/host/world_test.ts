@@ -7,9 +7,12 @@ import { lookScript, parseSeen, type Seen } from "../../lib/net/seen.ts";
 import { networkSteps } from "../../lib/net/steps.ts";
 import { type HostInput, wantedNetwork } from "../../lib/net/wanted.ts";
 import { renderUnits } from "../../lib/render/units.ts";
+import type { Baseline } from "../../lib/facts.ts";
+import { BASELINE_SCRIPT, parseBaseline, parsePolicy, POLICY_SCRIPT } from "../../lib/host/baseline.ts";
+import { baselineDifferences, downSteps } from "../../lib/net/down.ts";
 import type { Step } from "../../lib/step.ts";
 import { ensurePackages } from "../lab/packages.ts";
-import { fleetOf, inputFor } from "../net/fixtures.ts";
+import { blankSeen, fleetOf, inputFor, NIC_MAC } from "../net/fixtures.ts";
 import { World } from "./world.ts";
 
 await ensurePackages(["ethtool", "iproute2", "nftables"]);
@@ -211,6 +214,57 @@ Deno.test("networkSteps: from one fleet to another, by the difference", async ()
     await apply(world, other);
     assertEquals(titles(await plan(world, other)), []);
     assert((await world.sh("ip link show veth_fac0")).includes("mtu 1286"));
+  });
+});
+
+/** A host with a second table, rules of all sorts, and IPv6. */
+const POLICY_HOST = `
+  ip link add enp1s0 address ${NIC_MAC} type veth peer name far
+  ip link set far up
+  ip link set enp1s0 up
+  ip addr add 198.51.100.2/24 broadcast + dev enp1s0
+  ip addr add 2001:db8::2/64 dev enp1s0 nodad
+  ip route add default via 198.51.100.254 dev enp1s0
+  ip -6 route add default via 2001:db8::254 dev enp1s0
+  ip route add default via 198.51.100.1 dev enp1s0 table 100 metric 7
+  ip route add 192.0.2.0/24 dev enp1s0 table 101 proto static
+  ip -6 route add default via 2001:db8::1 dev enp1s0 table 100
+  ip rule add from 198.51.100.2 table 100 priority 20000
+  ip rule add not from 192.0.2.0/24 fwmark 0x1/0xff iif enp1s0 table 101 priority 20001 proto static
+  ip rule add to 192.0.2.9 ipproto udp dport 53 table main suppress_prefixlength 0 priority 20002
+  ip -6 rule add from 2001:db8::2 table 100 priority 20000
+`;
+
+async function readBaseline(world: World): Promise<Baseline> {
+  return parseBaseline(
+    await runStep(world, { title: "read", argv: ["sh", "-s"], stdin: BASELINE_SCRIPT }),
+    22,
+  );
+}
+
+Deno.test("downSteps: rules and routes of other tables are given back by a real kernel, and nothing then differs", async () => {
+  await World.with(async (world) => {
+    await world.sh(POLICY_HOST);
+    const baseline = await readBaseline(world);
+    assertEquals([baseline.rules?.length, baseline.tableRoutes?.length], [9, 3]);
+    const restore = async () => {
+      // As if it had just come back: all of it may be repeated.
+      const card = { scope: "root", name: baseline.interface, mac: baseline.mac, mtu: 1500 } as const;
+      const seen = { ...blankSeen({ baseline }), links: [{ ...card, up: false, addresses: [] }] };
+      const policy = parsePolicy(await world.sh(POLICY_SCRIPT), baseline.interface);
+      await runSteps(world, downSteps(baseline, seen, { restoreSettled: true, policy }), () => {});
+    };
+    await world.sh(
+      "ip link set enp1s0 down; ip addr flush dev enp1s0; ip rule del priority 20001; ip -6 rule del priority 20000",
+    );
+    await restore();
+    await restore();
+    assertEquals(baselineDifferences(baseline, await readBaseline(world)), []);
+    await world.sh("ip rule del priority 20002; ip route flush table 101");
+    assertEquals(baselineDifferences(baseline, await readBaseline(world)), [
+      "route 192.0.2.0/24 proto static table 101 is missing",
+      "rule 20002: from all to 192.0.2.9 ipproto udp dport 53 lookup main suppress_prefixlength 0 is missing",
+    ]);
   });
 });
 

@@ -29,12 +29,16 @@ import {
 } from "./state.ts";
 import {
   addNode,
+  address6,
   DEPLOYER,
+  FOREIGN,
   inNamespace,
   makeUnderlay,
   namespacesOf,
+  NETWORK,
   removeNamespaces,
   ROUTER,
+  ROUTER6,
   sshGreets,
   startWorld,
   WORLD,
@@ -369,10 +373,18 @@ async function hostFiles(
   };
 }
 
+/** systemd.network(5): both families, and what an admin with a second provider has. */
 function networkFile({ address, kind }: LabHost, mtu: number | undefined): string {
-  const link = mtu === undefined ? "" : `[Link]\nMTUBytes=${mtu}\n\n`;
-  const match = `[Match]\nName=${driverOf({ kind }).nicPattern}\n\n`;
-  return `${match}${link}[Network]\nAddress=${address}/24\nGateway=${ROUTER}\nDNS=${WORLD}\n`;
+  const { table, priority } = FOREIGN;
+  return [
+    `[Match]\nName=${driverOf({ kind }).nicPattern}\n`,
+    ...mtu === undefined ? [] : [`[Link]\nMTUBytes=${mtu}\n`],
+    `[Network]\nAddress=${address}/24\nAddress=${address6(address)}/64`,
+    `Gateway=${ROUTER}\nGateway=${ROUTER6}\nDNS=${WORLD}\nIPv6AcceptRA=no\n`,
+    `[Route]\nDestination=${NETWORK}\nScope=link\nTable=${table}\n`,
+    `[Route]\nGateway=${ROUTER}\nTable=${table}\n`,
+    `[RoutingPolicyRule]\nFrom=${address}\nTable=${table}\nPriority=${priority}\n`,
+  ].join("\n");
 }
 
 async function startHost(state: LabState, host: LabHost): Promise<void> {

@@ -8,7 +8,11 @@ import { waitFor } from "./wait.ts";
 
 /** The bridge that every external interface of the lab hangs on. */
 export const BRIDGE = "underlay";
+/** Of all hosts and nodes. */
+export const NETWORK = "198.51.100.0/24";
 export const ROUTER = "198.51.100.254";
+/** The router's other address. */
+export const ROUTER6 = "2001:db8::254";
 /** DNS server and package repository. */
 export const WORLD = "198.51.100.253";
 /** The admin's laptop. */
@@ -16,6 +20,14 @@ export const DEPLOYER = "198.51.100.250";
 /** A web server beyond the router: `http://www.world.example/` answers with the client's address. */
 export const WEB_SERVER = "203.0.113.80";
 export const WEB_NAME = "www.world.example";
+
+/** The IPv6 address of a host; that of IPv4 says which. */
+export function address6(address: string): string {
+  return `2001:db8::${address.split(".")[3]}`;
+}
+
+/** The table in which every host has routes of its own for what it sends from its external address, and the rule's priority. */
+export const FOREIGN = { table: 100, priority: 20_000 } as const;
 
 /** The command line that runs a command in a network namespace; the control groups stay visible, unlike with `ip netns exec`. */
 export function inNamespace(namespace: string, argv: readonly string[]): string[] {
@@ -41,6 +53,7 @@ export async function makeUnderlay(state: LabState): Promise<void> {
     `link add ${BRIDGE} type bridge forward_delay 0 mcast_snooping 0`,
     `address add ${WORLD}/24 dev ${BRIDGE}`,
     `address add ${ROUTER}/24 dev ${BRIDGE}`,
+    `address add ${ROUTER6}/64 dev ${BRIDGE} nodad`,
     `link set ${BRIDGE} up`,
   ]);
   // With Docker on the machine its filter rules would otherwise see the frames on this bridge.

@@ -10,7 +10,7 @@ import { writeInventory } from "./inventory.ts";
 import type { HostOptions, Lab } from "./lab.ts";
 import { expectCode, mobula, setStage } from "./proof.ts";
 import { ask } from "./snapshot.ts";
-import { ROUTER, WORLD } from "./underlay.ts";
+import { address6, FOREIGN, NETWORK, ROUTER, ROUTER6, WORLD } from "./underlay.ts";
 import { waitFor } from "./wait.ts";
 
 /** One for each way in which a host's network is configured; the last has no packages yet. */
@@ -23,13 +23,22 @@ const HOSTS: readonly HostOptions[] = [
 /** Those whose files must be the same to the last byte: nothing is installed there. */
 const PREPARED = ["networkd", "ifupdown"];
 
+const [ADDRESS, ADDRESS6] = ["198.51.100.3", address6("198.51.100.3")];
+
 const INTERFACES = `# The loopback and the primary interface.
 auto lo host0
 iface lo inet loopback
 
 iface host0 inet static
-    address 198.51.100.3/24
+    address ${ADDRESS}/24
     gateway ${ROUTER}
+    up ip route add ${NETWORK} dev host0 table ${FOREIGN.table}
+    up ip route add default via ${ROUTER} dev host0 table ${FOREIGN.table}
+    up ip rule add from ${ADDRESS} table ${FOREIGN.table} priority ${FOREIGN.priority}
+
+iface host0 inet6 static
+    address ${ADDRESS6}/64
+    gateway ${ROUTER6}
 `;
 
 /** Does with that file what ifupdown does, and minds what ifupdown minds: an address that is there already. */
@@ -37,10 +46,13 @@ const IFUP = `#!/bin/sh
 set -eu
 ip link set lo up
 grep -q '^auto .*host0' /etc/network/interfaces || exit 0
-address=$(sed -n 's/^    address //p' /etc/network/interfaces)
-ip addr add "$address" broadcast + dev host0
+value() { sed -n "s/^    $1 //p" /etc/network/interfaces; }
+ip addr add "$(value address | sed 1q)" broadcast + dev host0
 ip link set host0 up
-ip route add default via "$(sed -n 's/^    gateway //p' /etc/network/interfaces)" dev host0 onlink
+ip route add default via "$(value gateway | sed 1q)" dev host0 onlink
+ip addr add "$(value address | sed 1d)" dev host0
+ip -6 route add default via "$(value gateway | sed 1d)" dev host0
+value up | sh -eu
 `;
 
 const NETWORKING = `[Unit]

@@ -6,7 +6,7 @@ import { findExternal, isVirtual } from "../../lib/net/external.ts";
 import type { Seen, SeenLink } from "../../lib/net/seen.ts";
 import { networkSteps } from "../../lib/net/steps.ts";
 import { wantedNetwork } from "../../lib/net/wanted.ts";
-import { blankSeen, fleetOf, inputFor, NIC_MAC, seenOf } from "./fixtures.ts";
+import { blankSeen, fleetOf, inputFor, NIC_MAC, NO_POLICY, seenOf } from "./fixtures.ts";
 
 const INPUT = inputFor(fleetOf([2, 3]), 2, "kernel");
 const WANTED = wantedNetwork(INPUT);
@@ -80,7 +80,7 @@ Deno.test("networkSteps: a card that was plugged in again gets all that it had",
 });
 
 function linkCommands(seen: Seen): string[] {
-  return downSteps(INPUT.baseline, seen, { restoreSettled: true })
+  return downSteps(INPUT.baseline, seen, { restoreSettled: true, policy: NO_POLICY })
     .map(({ argv, namespace = "root" }) => `${namespace}: ${argv.join(" ")}`)
     .filter((line) => /ip link (set|property)/.test(line));
 }

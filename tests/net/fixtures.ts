@@ -3,7 +3,7 @@
  */
 import { DEFAULT_SWITCHING } from "../../lib/config/switching.ts";
 import { Buffer } from "node:buffer";
-import type { Baseline, Capabilities } from "../../lib/facts.ts";
+import type { Baseline, Capabilities, Policy } from "../../lib/facts.ts";
 import type { Fleet } from "../../lib/fleet.ts";
 import { hostConfigFor } from "../../lib/host_config.ts";
 import type { Link, Network } from "../../lib/net/network.ts";
@@ -75,6 +75,9 @@ export function fleetOf(ids: readonly number[], more: Partial<Fleet> = {}): Flee
   });
   return { hosts, extraHosts: [], extraWires: [], keepKeys: true, switching: DEFAULT_SWITCHING, ...more };
 }
+
+/** No rules, and no routes in other tables. */
+export const NO_POLICY: Policy = { tableRoutes: [], rules: [] };
 
 /** A host that mobula has never touched: the card in the root namespace and nothing else. */
 export function blankSeen({ baseline }: Pick<HostInput, "baseline">): Seen {

@@ -1,6 +1,6 @@
 /** How lost probes are counted. */
-import { assertEquals } from "@std/assert";
-import { countLoss } from "../lab/loss.ts";
+import { assertEquals, AssertionError, assertThrows } from "@std/assert";
+import { countLoss, expectShortGap, silenceOf } from "../lab/loss.ts";
 
 function seen(numbers: readonly number[]): Map<number, number> {
   return new Map(numbers.map((number) => [number, number / 100]));
@@ -16,4 +16,15 @@ Deno.test("countLoss: all that is missing, and the longest run with the time aro
 
 Deno.test("countLoss: what was lost before the first answer counts", () => {
   assertEquals(countLoss(seen([3, 4])), { sent: 4, lost: 2, longestRun: 2, longestGap: 0 });
+});
+
+Deno.test("silenceOf: one lost probe is a silence of two intervals", () => {
+  assertEquals([0, 1, 4].map((longestRun) => silenceOf({ longestRun })), [0, 20, 50]);
+});
+
+Deno.test("expectShortGap: 19 in a row are a silence of 200 ms, and may be; 20 may not, but for the control", () => {
+  const pair = { way: "access", from: "a", to: "b", sent: 100, longestGap: 0 } as const;
+  const loss = (longestRun: number) => ({ ...pair, lost: longestRun, longestRun });
+  expectShortGap([loss(19), { ...loss(99), way: "control" }]);
+  assertThrows(() => expectShortGap([loss(19), loss(20)]), AssertionError);
 });
