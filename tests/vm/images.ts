@@ -69,8 +69,8 @@ async function variant(suite: Suite): Promise<ImageVariant> {
     name: "vm",
     packages: [
       ...["linux-image-cloud-amd64", "initramfs-tools", "apparmor", "apparmor-profiles", "kmod"],
-      // What the guests behind a host run.
-      ...["busybox", "keepalived"],
+      // What the guests behind a host run, and what the tests send streams with.
+      ...["busybox", "keepalived", "socat"],
     ],
     files: [
       { path: "etc/initramfs-tools/conf.d/lab", text: "MODULES=list\n" },
