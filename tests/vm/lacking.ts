@@ -20,7 +20,7 @@ export interface Lacking {
 
 /** Everything that an installation begins with. */
 const TRACES = `dpkg-query -f '\${Package} \${Version}\\n' -W | sha256sum
-ls -d /opt/mobula /etc/mobula /run/mobula 2>/dev/null || :
+ls -d /opt/mobula /etc/mobula 2>/dev/null || :
 ls /etc/systemd/system
 cut -d' ' -f1 /proc/modules | grep -x -e openvswitch -e wireguard -e geneve || :`;
 
