@@ -75,7 +75,8 @@ fails() {
 missing=
 for name in wireguard openvswitch geneve; do can "$name" || missing="$missing $name"; done
 can nf_tables || symbol nf_tables_newtable || ! fails nft list tables || missing="$missing nf_tables"
-can nft_chain_nat || symbol nft_nat_do_chain ||
+# Linux before 5.1 has it under another name.
+can nft_chain_nat || can nft_chain_nat_ipv4 || symbol nft_nat_do_chain ||
   ! fails nft 'add table ip t; add chain ip t c { type nat hook postrouting priority 100; }' || missing="$missing nft_chain_nat"
 can veth || symbol veth_newlink || ! fails ip link add mo-probe type veth || missing="$missing veth"
 can bridge || symbol br_dev_setup || ! fails ip link add mo-probe type bridge || missing="$missing bridge"

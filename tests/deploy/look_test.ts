@@ -172,10 +172,12 @@ Deno.test("LOOK_SCRIPT: a module is there if it is loaded, in the kernel, loadab
   const symbols = ["nf_tables_newtable", "nft_nat_do_chain", "veth_newlink", "br_dev_setup"]
     .map((name) => `0000000000000000 t ${name}\n`).join("");
   const container = { "run/systemd/container": "lxc" };
+  const old = folder("modules.dep").replace("nft_chain_nat", "nft_chain_nat_ipv4");
   assertEquals(
     {
       loaded: await missingWith(loaded, NOTHING_WORKS),
       loadable: await missingWith({ "modules/modules.dep": folder("modules.dep") }, NOTHING_WORKS),
+      oldLoadable: await missingWith({ "modules/modules.dep": old }, NOTHING_WORKS),
       builtIn: await missingWith({ "modules/modules.builtin": folder("modules.builtin") }, NOTHING_WORKS),
       symbols: await missingWith({ "proc/kallsyms": symbols }, NOTHING_WORKS),
       otherSymbols: await missingWith({ "proc/kallsyms": symbols.replaceAll("\n", "_x\n") }, NOTHING_WORKS),
@@ -189,6 +191,7 @@ Deno.test("LOOK_SCRIPT: a module is there if it is loaded, in the kernel, loadab
     {
       loaded: [],
       loadable: [],
+      oldLoadable: [],
       builtIn: [],
       symbols: USERSPACE_CAN,
       otherSymbols: all,
