@@ -49,7 +49,7 @@ export interface HostFacts {
 
 /** A kernel without some of the modules, and what else decides whether the host can do without. */
 export interface KernelLacks {
-  /** Of wireguard, openvswitch and geneve those that are neither loaded nor there to be loaded. */
+  /** Of wireguard, openvswitch, geneve, nf_tables, nft_chain_nat, veth and bridge those that are neither there nor to be loaded. */
   readonly modules: readonly string[];
   /** Kernels whose modules are installed. */
   readonly kernels: readonly string[];

@@ -5,6 +5,7 @@
 import { Command } from "@commander-js/extra-typings";
 import { ensureImage } from "../tests/lab/images.ts";
 import { ensurePackages } from "../tests/lab/packages.ts";
+import { machinesLeftOut } from "./machines_left_out.ts";
 
 /** One run of `deno test`, or a check that is no test. */
 interface Suite {
@@ -88,7 +89,7 @@ async function main(names: readonly string[], { filter, all }: Options): Promise
     );
     return 2;
   }
-  const left = names.length > 0 ? undefined : machinesLeftOut();
+  const left = names.length > 0 ? undefined : machinesLeftOut(Deno.env.get("MOBULA_TEST_VM"), hasQemu());
   const suites = SUITES.filter(({ name, counts }) =>
     names.length > 0
       ? names.includes(name)
@@ -129,14 +130,8 @@ async function main(names: readonly string[], { filter, all }: Options): Promise
   return rows.every(([, ok]) => ok) ? 0 : 1;
 }
 
-/** Why virtual machines are left out; undefined if they are not. MOBULA_TEST_VM=1 wants them, and installs what they need. */
-function machinesLeftOut(): string | undefined {
-  const wish = Deno.env.get("MOBULA_TEST_VM");
-  if (wish === "0") return "because MOBULA_TEST_VM is 0";
-  if (
-    wish === "1" || ["/usr/bin", "/usr/local/bin"].some((folder) => exists(`${folder}/qemu-system-x86_64`))
-  ) return undefined;
-  return 'because there is no qemu-system-x86_64; "apt-get install qemu-system-x86 qemu-utils", or MOBULA_TEST_VM=1';
+function hasQemu(): boolean {
+  return ["/usr/bin", "/usr/local/bin"].some((folder) => exists(`${folder}/qemu-system-x86_64`));
 }
 
 async function runDeno(args: readonly string[], jobs?: number): Promise<boolean> {

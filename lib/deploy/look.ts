@@ -65,8 +65,21 @@ if cat /proc/net/udp /proc/net/udp6 2>/dev/null | awk '$2 ~ /:CA6C$/ { found = 1
 fi
 modules=/lib/modules/$(uname -r)
 can() { [ -e "/sys/module/$1" ] || grep -qs "/$1\\.ko" "$modules/modules.dep" "$modules/modules.builtin"; }
+# A kernel without a folder of modules has it built in, if at all.
+symbol() { grep -qsw "$1" /proc/kallsyms; }
+# Whether it can really not be used, tried in a namespace that ends with the trial. Where nothing can be tried, a container's kernel
+# may still bring it as soon as it is asked for.
+fails() {
+  if have "$1" && have unshare && unshare -n true; then ! unshare -n "$@"; else [ ! -e /run/systemd/container ]; fi </dev/null >/dev/null 2>&1
+}
 missing=
 for name in wireguard openvswitch geneve; do can "$name" || missing="$missing $name"; done
+can nf_tables || symbol nf_tables_newtable || ! fails nft list tables || missing="$missing nf_tables"
+# Linux before 5.1 has it under another name.
+can nft_chain_nat || can nft_chain_nat_ipv4 || symbol nft_nat_do_chain ||
+  ! fails nft 'add table ip t; add chain ip t c { type nat hook postrouting priority 100; }' || missing="$missing nft_chain_nat"
+can veth || symbol veth_newlink || ! fails ip link add mo-probe type veth || missing="$missing veth"
+can bridge || symbol br_dev_setup || ! fails ip link add mo-probe type bridge || missing="$missing bridge"
 if [ -n "$missing" ]; then
   say missing-modules "$missing"
   say kernels "$(ls /lib/modules 2>/dev/null | tr '\\n' ' ')"

@@ -171,6 +171,9 @@ function checkSystem(facts: HostFacts): Message[] {
   ];
 }
 
+/** Modules that no program takes the place of: the packet filter, its NAT, and the links between namespaces. */
+const IRREPLACEABLE: ReadonlySet<string> = new Set(["nf_tables", "nft_chain_nat", "veth", "bridge"]);
+
 /** Without modules the userspace does the work, if it can; what a package could make faster is told. */
 function checkKernel({ osId, osIdLike, osVersion, kernel, lacks }: HostFacts): Message[] {
   const answer = findDistro(osId, osIdLike, osVersion);
@@ -178,6 +181,13 @@ function checkKernel({ osId, osIdLike, osVersion, kernel, lacks }: HostFacts): M
   const { distro } = answer;
   const way = wayToModules(distro, kernel, lacks);
   const found = `kernel ${kernel} has no module ${lacks.modules.join(", ")}`;
+  const needed = lacks.modules.filter((name) => IRREPLACEABLE.has(name));
+  if (needed.length > 0) {
+    return [error(
+      `Cannot do without kernel modules: ${found}, and no program takes the place of ${needed.join(", ")}; ` +
+        `expected them in the kernel or to be loaded. ${way}`,
+    )];
+  }
   if (!lacks.tun) {
     return [error(
       `Cannot do without kernel modules: ${found}, and there is no /dev/net/tun; expected one or the other. ${way}`,

@@ -55,7 +55,8 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     daemonUnit("vswitchd", "Open vSwitch", { heals: true, stop: "ease-paths" }),
     daemonUnit("paths", "watch over the direct paths", { heals: false }),
     daemonUnit("egress", "watch over the way out", { heals: false, ends: true }),
-    daemonUnit("dnsmasq", "name server of the gateway", { heals: false }),
+    // Started before AppArmor's profiles are loaded it would stay unconfined until it is restarted.
+    daemonUnit("dnsmasq", "name server of the gateway", { heals: false, after: "apparmor.service" }),
     ...(userspace ? [daemonUnit("wireguard", "WireGuard in userspace", { heals: true })] : []),
     program("run-ovsdb", RUN_OVSDB),
     program("run-vswitchd", runVswitchd(capabilities)),
@@ -186,9 +187,12 @@ interface DaemonOptions {
   readonly stop?: string;
   /** It ends by itself when it is not wanted any more. */
   readonly ends?: boolean;
+  /** A unit that has to be done before, if it is started at all. */
+  readonly after?: string;
 }
 
-function daemonUnit(name: string, description: string, { heals, stop, ends }: DaemonOptions): WantedFile {
+function daemonUnit(name: string, description: string, options: DaemonOptions): WantedFile {
+  const { heals, stop, ends, after } = options;
   const before = stop === undefined ? "" : `ExecStop=-${BIN_DIR}/${stop}\n`;
   // A restarted daemon has forgotten what it was told.
   const heal = heals ? `ExecStartPost=${BIN_DIR}/wait-daemon mobula-${name}.service\n` : "";
@@ -196,7 +200,7 @@ function daemonUnit(name: string, description: string, { heals, stop, ends }: Da
 [Unit]
 Description=mobula: ${description}
 DefaultDependencies=no
-After=local-fs.target
+After=local-fs.target${after === undefined ? "" : ` ${after}`}
 Conflicts=shutdown.target
 Before=shutdown.target
 StartLimitInterval=0

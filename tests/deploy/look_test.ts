@@ -121,12 +121,86 @@ Deno.test("LOOK_SCRIPT: every POSIX shell at hand runs it without a complaint", 
   }
 });
 
-/** In words of its own: a module counts as there if it is loaded or `modprobe` would find it. */
+/** In words of its own: a module counts as there if it is loaded, or `modprobe` would find it, or what it is for works. */
 async function modulesHere(): Promise<string[] | undefined> {
-  const script =
-    'for name; do [ -e "/sys/module/$name" ] || modprobe -n -q "$name" 2>&- || echo "$name"; done';
-  const args = ["-c", script, "sh", "wireguard", "openvswitch", "geneve"];
-  const { stdout } = await new Deno.Command("sh", { args }).output();
+  const script = `for name in wireguard openvswitch geneve; do
+  [ -e "/sys/module/$name" ] || modprobe -n -q "$name" 2>&- || echo "$name"
+done
+exec 2>&-
+unshare -rn nft add table ip t || echo nf_tables
+unshare -rn nft 'table ip t { chain c { type nat hook prerouting priority -100; }; }' || echo nft_chain_nat
+unshare -rn ip link add one type veth peer name other || echo veth
+unshare -rn ip link add one type bridge || echo bridge`;
+  const { stdout } = await new Deno.Command("sh", { args: ["-c", script] }).output();
   const names = new TextDecoder().decode(stdout).split("\n").filter((line) => line !== "");
   return names.length > 0 ? names : undefined;
 }
+
+/** Runs the script where a kernel and its folder of modules are what these files say; returns the modules that it misses. */
+async function missingWith(files: Readonly<Record<string, string>>, trials: string): Promise<string[]> {
+  const root = await Deno.makeTempDir({ prefix: "mobula-look-" });
+  try {
+    for (const [path, text] of Object.entries({ ...files, "bin/unshare": `#!/bin/sh\n${trials}\n` })) {
+      await Deno.mkdir(`${root}/${path.slice(0, path.lastIndexOf("/"))}`, { recursive: true });
+      await Deno.writeTextFile(`${root}/${path}`, text, { mode: 0o755 });
+    }
+    const script = LOOK_SCRIPT.replace('PATH="$PATH:', `PATH="${root}/bin:$PATH:`)
+      .replaceAll("/lib/modules/$(uname -r)", `${root}/modules`)
+      .replaceAll(/\/(sys\/module|proc\/kallsyms|run\/systemd\/container)/g, `${root}/$1`);
+    const child = new Deno.Command("sh", { args: ["-s"], stdin: "piped", stdout: "piped" }).spawn();
+    const [{ stdout }] = await Promise.all([
+      child.output(),
+      new Blob([script]).stream().pipeTo(child.stdin),
+    ]);
+    return [...parseLook(new TextDecoder().decode(stdout)).lacks?.modules ?? []];
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+}
+
+const USERSPACE_CAN = ["wireguard", "openvswitch", "geneve"];
+const NO_PROGRAM_CAN = ["nf_tables", "nft_chain_nat", "veth", "bridge"];
+/** `unshare -n true` is asked first. */
+const NOTHING_WORKS = '[ "$2" = true ]';
+const CANNOT_TRY = "exit 1";
+
+Deno.test("LOOK_SCRIPT: a module is there if it is loaded, in the kernel, loadable, or if what it is for works", async () => {
+  const all = [...USERSPACE_CAN, ...NO_PROGRAM_CAN];
+  const folder = (name: string) =>
+    all.map((module) => `kernel/net/${module}.ko${name === "modules.dep" ? ".xz:" : ""}\n`).join("");
+  const loaded = Object.fromEntries(all.map((module) => [`sys/module/${module}/refcnt`, "1\n"]));
+  const symbols = ["nf_tables_newtable", "nft_nat_do_chain", "veth_newlink", "br_dev_setup"]
+    .map((name) => `0000000000000000 t ${name}\n`).join("");
+  const container = { "run/systemd/container": "lxc" };
+  const old = folder("modules.dep").replace("nft_chain_nat", "nft_chain_nat_ipv4");
+  assertEquals(
+    {
+      loaded: await missingWith(loaded, NOTHING_WORKS),
+      loadable: await missingWith({ "modules/modules.dep": folder("modules.dep") }, NOTHING_WORKS),
+      oldLoadable: await missingWith({ "modules/modules.dep": old }, NOTHING_WORKS),
+      builtIn: await missingWith({ "modules/modules.builtin": folder("modules.builtin") }, NOTHING_WORKS),
+      symbols: await missingWith({ "proc/kallsyms": symbols }, NOTHING_WORKS),
+      otherSymbols: await missingWith({ "proc/kallsyms": symbols.replaceAll("\n", "_x\n") }, NOTHING_WORKS),
+      nothing: await missingWith({}, NOTHING_WORKS),
+      works: await missingWith({}, "exit 0"),
+      nothingTried: await missingWith({}, CANNOT_TRY),
+      container: await missingWith(container, NOTHING_WORKS),
+      containerWorks: await missingWith(container, "exit 0"),
+      containerNothingTried: await missingWith(container, CANNOT_TRY),
+    },
+    {
+      loaded: [],
+      loadable: [],
+      oldLoadable: [],
+      builtIn: [],
+      symbols: USERSPACE_CAN,
+      otherSymbols: all,
+      nothing: all,
+      works: USERSPACE_CAN,
+      nothingTried: all,
+      container: all,
+      containerWorks: USERSPACE_CAN,
+      containerNothingTried: USERSPACE_CAN,
+    },
+  );
+});

@@ -155,6 +155,27 @@ Deno.test("preflight: without modules and without a userspace program that could
   assertEquals(judge(withTun, { address: "198.51.100.4" }), []);
 });
 
+Deno.test("preflight: without modules that no program takes the place of, a host is refused whatever else it has", () => {
+  only(
+    judge(captured("debian12_no_nftables")),
+    /^error: Cannot do without kernel modules: kernel 6\.1\.0-50-amd64 has no module nf_tables, nft_chain_nat, and no program takes the place of nf_tables, nft_chain_nat; .* Reinstall linux-image-6\.1\.0-50-amd64$/,
+  );
+  only(
+    judge(captured("debian12_upgraded_idle")),
+    /^error: .* no module wireguard, .*, bridge, and no program takes the place of nf_tables, nft_chain_nat, veth, bridge; .* Reboot: .* those of 6\.1\.0-50-amd64 are there$/,
+  );
+  const container = captured("debian13_container");
+  const lacks = { ...container.lacks!, tun: true, wireguardGo: true };
+  for (const name of ["nf_tables", "nft_chain_nat", "veth", "bridge"]) {
+    only(
+      judge({ ...container, lacks: { ...lacks, modules: [...lacks.modules, name] } }, {
+        address: "198.51.100.4",
+      }),
+      new RegExp(`^error: .* the place of ${name}; .* Run "modprobe -a .* ${name}" on the machine`),
+    );
+  }
+});
+
 const SERVICES: HostFacts["services"] = [
   { protocol: "tcp", port: 22, program: "sshd", reach: "all" },
   { protocol: "tcp", port: 80, program: "nginx", reach: "all" },

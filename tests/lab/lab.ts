@@ -94,6 +94,19 @@ const DRIVERS: Readonly<Record<HostKind, HostDriver>> = {
   machine: machineDriver,
 };
 
+/** Makes the images of these hosts, or finds them in the cache: whoever measures a lab's start has them made before. */
+export async function ensureImages(
+  hosts: readonly HostOptions[],
+  kind: HostKind = "container",
+): Promise<void> {
+  const ensure = ({ suite = DEFAULTS.suite, image = DEFAULTS.image, kind: own = kind }: HostOptions) =>
+    driverOf({ kind: own }).ensureImage(suite, image);
+  await allOrFirstError(hosts.map(ensure));
+}
+
+/** What a host is that does not say. */
+const DEFAULTS = { suite: "trixie", image: "prepared" } as const;
+
 /** Makes a lab with these hosts, all started at the same time; nothing is left when that fails. The kind is that of hosts that do not say. */
 export async function up(
   name: string,
@@ -148,12 +161,19 @@ async function allOrFirstError(work: readonly Promise<unknown>[]): Promise<void>
   if (failed !== undefined) throw failed.reason;
 }
 
-/** Why a host did not come up stands at the end of its console. */
-function tail(path: string, lines = 30): string {
+/** Why a host did not come up, or does not answer any more, stands at the end of its console. */
+export function consoleEnd({ directory }: Pick<LabHost, "directory">, lines = 30): string {
   try {
-    return Deno.readTextFileSync(path).trimEnd().split("\n").slice(-lines).join("\n");
+    return Deno.readTextFileSync(`${directory}/console.log`).trimEnd().split("\n").slice(-lines).join("\n");
   } catch {
     return "(nothing)";
+  }
+}
+
+/** Prints the end of each virtual machine's console to standard error: a kernel that has given up has no journal. */
+export function printConsoles(lab: Lab, lines = 15): void {
+  for (const host of lab.state.hosts.filter(({ kind }) => kind === "machine")) {
+    console.error(`---- console of ${host.name}\n${consoleEnd(host, lines)}`);
   }
 }
 
@@ -309,8 +329,8 @@ function driverOf({ kind }: Pick<LabHost, "kind">): HostDriver {
 }
 
 async function addHost(state: LabState, options: HostOptions): Promise<LabHost> {
-  const { name, address, suite = "trixie", image = "prepared", kind = state.hosts[0]?.kind ?? "container" } =
-    options;
+  const { name, address, suite = DEFAULTS.suite, image = DEFAULTS.image } = options;
+  const kind = options.kind ?? state.hosts[0]?.kind ?? "container";
   const id = options.id ?? Number(address.split(".")[3]);
   const driver = driverOf({ kind });
   const { layers, repository } = await driver.ensureImage(suite, image);
@@ -405,7 +425,7 @@ async function greeting(state: LabState, host: LabHost): Promise<void> {
   if (why === "it greets") return;
   throw new Error(
     `Cannot start ${host.name}: ${why}; expected its SSH server to greet. Its console ends with\n${
-      tail(`${host.directory}/console.log`)
+      consoleEnd(host)
     }`,
   );
 }
@@ -466,8 +486,9 @@ export async function withLab<T>(
   }
 }
 
-/** Prints the end of each running host's journal to standard error. */
+/** Prints the end of each running host's journal, and of each virtual machine's console, to standard error. */
 export async function printJournals(lab: Lab, lines = 40): Promise<void> {
+  printConsoles(lab);
   for (const { name } of lab.state.hosts) {
     const journal = await lab.exec(name, ["journalctl", "--no-pager", "-n", String(lines)]).catch((
       error,

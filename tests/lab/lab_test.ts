@@ -7,6 +7,7 @@ import { capture, sendFrame } from "./capture.ts";
 import { addClient, addGuest, scanPorts } from "./client.ts";
 import { writeInventory } from "./inventory.ts";
 import { down, type Lab, openLab, printJournals, traces, up, withLab } from "./lab.ts";
+import { expectPowerCut, expectReboot } from "./life.ts";
 import { ensurePackages } from "./packages.ts";
 import { containerInit, isAlive, must, type ProcessRecord, startTime } from "./process.ts";
 import { loadState } from "./state.ts";
@@ -49,7 +50,8 @@ Deno.test("lab: hosts behave like real ones, and nothing is left", async (test) 
     await test.step("ssh: both hosts are what was ordered", () => checkHosts(lab));
     await test.step("world: answers by name and tells the client's address", () => checkWorld(lab));
     await test.step("reboot: the host comes back with its network and its files", () => checkReboot(lab));
-    await test.step("kill: power cut, files survive, the host starts again", () => checkPowerCut(lab));
+    await test.step("kill: power cut, files survive, the host starts again", () =>
+      expectPowerCut(lab, "bare"));
     await test.step("world: a bare host installs packages from it", () => checkPackages(lab));
     await test.step("scanPorts: finds the SSH server and nothing else", () => checkScan(lab));
     await test.step("sendFrame, capture: a frame arrives as it was sent", () => checkFrames(lab));
@@ -80,25 +82,8 @@ async function checkWorld(lab: Lab): Promise<void> {
 }
 
 async function checkReboot(lab: Lab): Promise<void> {
-  const bootId = () => lab.ssh("prepared", "cat /proc/sys/kernel/random/boot_id");
-  const before = (await bootId()).stdout;
-  await lab.ssh("prepared", "touch /root/survives-reboot");
-  await lab.reboot("prepared");
-  assert((await bootId()).stdout !== before, "the boot id must change");
-  assertEquals((await lab.ssh("prepared", "ls /root")).stdout, "survives-reboot\n");
+  await expectReboot(lab, "prepared");
   assertEquals((await lab.ssh("prepared", "ping -c 1 -W 2 198.51.100.3")).code, 0);
-}
-
-async function checkPowerCut(lab: Lab): Promise<void> {
-  await lab.ssh("bare", "touch /root/survives-power-cut");
-  await lab.kill("bare");
-  assertEquals(
-    (await lab.deployer.exec(["ping", "-c", "1", "-W", "1", "198.51.100.3"])).code,
-    1,
-    "there must be no answer",
-  );
-  await lab.start("bare");
-  assertEquals((await lab.ssh("bare", "ls /root")).stdout, "survives-power-cut\n");
 }
 
 async function checkPackages(lab: Lab): Promise<void> {

@@ -3,7 +3,16 @@
  *
  * `MOBULA_LAB_KEEP=1` leaves the lab when the tests are over, and the next run goes on with it: for those who write such tests.
  */
-import { down, type HostKind, type HostOptions, type Lab, openLab, up } from "./lab.ts";
+import {
+  down,
+  ensureImages,
+  type HostKind,
+  type HostOptions,
+  type Lab,
+  openLab,
+  printConsoles,
+  up,
+} from "./lab.ts";
 import { ensurePackages, MACHINE_PACKAGES } from "./packages.ts";
 import { type CommandResult, isAlive } from "./process.ts";
 import { loadState } from "./state.ts";
@@ -114,11 +123,24 @@ async function make<T>(
 async function makeLab(name: string, hosts: readonly HostOptions[], kind?: HostKind): Promise<Lab> {
   if (KEEP && loadState(name) !== undefined) return openLab(name);
   await down(name);
-  return await up(name, hosts, kind);
+  await ensureImages(hosts, kind);
+  const start = performance.now();
+  const lab = await up(name, hosts, kind);
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  console.log(
+    `${
+      lab.state.hosts.map((host) => `${host.name} (${host.kind})`).join(", ")
+    }: SSH greets after ${seconds} s`,
+  );
+  return lab;
 }
 
-/** Prints what our units said lately on each running host, and which of the lab's own servers are gone, to standard error. */
+/**
+ * Prints what our units said lately on each running host, the end of each machine's console, and which of the lab's own servers are
+ * gone, to standard error.
+ */
 async function printUnits(lab: Lab): Promise<void> {
+  printConsoles(lab);
   const journal = ["journalctl", "--no-pager", "-q", "-n", "12", "-o", "short-precise", "-u", "mobula*"];
   for (const { name } of lab.state.hosts) {
     const said = await lab.exec(name, journal).catch((error) => ({ stdout: `${error}` }));

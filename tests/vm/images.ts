@@ -69,8 +69,10 @@ async function variant(suite: Suite): Promise<ImageVariant> {
     name: "vm",
     packages: [
       ...["linux-image-cloud-amd64", "initramfs-tools", "apparmor", "apparmor-profiles", "kmod"],
-      // What the guests behind a host run.
-      ...["busybox", "keepalived"],
+      // What the guests behind a host run, and what the tests send streams with.
+      ...["busybox", "keepalived", "socat"],
+      // Providers' images have it for cloud-init. An emulated machine would compile it for minutes.
+      "python3",
     ],
     files: [
       { path: "etc/initramfs-tools/conf.d/lab", text: "MODULES=list\n" },

@@ -1,20 +1,25 @@
 /**
  * The same network on real kernels: three virtual machines and a container, one push, one network. Needs root and QEMU.
  *
- * `MOBULA_TEST_VM=0` leaves these tests out. The stage costs most of the time, so whatever can share it is declared here.
+ * `task test` without a suite leaves these tests out where there is no QEMU, unless MOBULA_TEST_VM is 1, and where it is 0; `task test:vm`
+ * never does. The stage costs most of the time, so whatever can share it is declared here.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { allInnerAddresses, waitForAnswers } from "../lab/probes.ts";
 import { expectCode, setStage } from "../lab/proof.ts";
 import { declareCompany } from "./company.ts";
+import { declareLacking } from "./lacking.ts";
 import { declareLoss } from "./loss.ts";
 import { declareMtu } from "./mtu.ts";
 import { declareNeighbours } from "./neighbours.ts";
-import { declareOutside } from "./outside.ts";
+import { declareOutside, ensureClient } from "./outside.ts";
 import {
+  BARE,
   checkNetwork,
   CONTAINER,
   MACHINES,
   NAMES,
+  NETWORK_DEADLINE_MS,
   onHost,
   push,
   type Pushed,
@@ -44,6 +49,20 @@ proof(
     return Promise.resolve();
   },
 );
+
+proof("machines: a bare one gets its packages by the push, their own units masked", async (lab, { said }) => {
+  assertMatch(said, new RegExp(`${BARE}.* install packages openvswitch-switch .*nftables dnsmasq-base `));
+  const show =
+    "cat /opt/mobula/masked.json; dpkg-query -W -f '${Package}\\n' openvswitch-switch nftables dnsmasq-base";
+  const found = await onHost(lab, BARE, show);
+  assertMatch(found, /"openvswitch-switch\.service"/);
+  assertMatch(found, /dnsmasq-base\nnftables\nopenvswitch-switch$/);
+  const units = ["openvswitch-switch", "ovsdb-server", "ovs-vswitchd"].map((name) => `${name}.service`).join(
+    " ",
+  );
+  const states = await onHost(lab, BARE, `systemctl show -p LoadState,ActiveState --value ${units}`);
+  assertEquals(states.split(/\s+/), Array(3).fill(["masked", "inactive"]).flat());
+});
 
 proof("machines: the kernel does the work, not a process", async (lab) => {
   for (const name of MACHINES) {
@@ -91,6 +110,7 @@ proof("machines: pushed again, nothing is changed", async (lab, { program }) => 
   }
 });
 
+declareLacking(proof);
 declareOutside(proof);
 declareVlans(proof);
 declareNeighbours(proof);
@@ -101,13 +121,18 @@ declareSwitch(proof);
 declareThinPath(proof);
 const { afterReboot } = declareCompany(proof);
 
-proof("machines: all rebooted at once, the network is back by itself", async (lab) => {
+proof("machines: all rebooted at once, the network is back by itself", async (lab, pushed) => {
   await timed("reboot of all", () => Promise.all(NAMES.map((name) => lab.reboot(name))));
   await timed("network after the reboot", () => waitForNetwork(lab));
   await checkNetwork(lab);
   for (const name of MACHINES) {
     assertEquals(await onHost(lab, name, "systemctl --failed --plain --no-legend"), "");
   }
+  const everything = allInnerAddresses(lab.state.hosts);
+  const laptop = await ensureClient(lab, pushed);
+  await waitForAnswers("everybody, from the client", () => laptop, everything, NETWORK_DEADLINE_MS);
+  const judged = await timed("verify after the reboot", () => verify(lab, pushed.program, "--wait", "60"));
+  expectCode(judged, 0, "the verification after the reboot");
 });
 
 afterReboot();

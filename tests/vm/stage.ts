@@ -11,6 +11,7 @@ import { allInnerAddresses, resolveAt, seenAddress, unreached, waitForAnswers } 
 import { must } from "../lab/process.ts";
 import { expectCode, mobula, type Proofs, type StageOptions } from "../lab/proof.ts";
 import { WEB_NAME, WEB_SERVER } from "../lab/underlay.ts";
+import { type Lacking, tryWithoutModules } from "./lacking.ts";
 import { VM_PACKAGES } from "./qemu.ts";
 
 /** Hosts with a kernel of their own. */
@@ -18,12 +19,14 @@ export const MACHINES = ["alpha", "beta", "gamma"] as const;
 /** The host on this machine's kernel, which has neither WireGuard nor Open vSwitch. */
 export const CONTAINER = "delta";
 export const NAMES: readonly string[] = [...MACHINES, CONTAINER];
+/** The machine that comes as a provider hands it over, without any package that mobula needs. */
+export const BARE = "beta";
 /** `veth_fac0` is in a VLAN-aware bridge of the admin's, which carries the host's address. */
 export const WITH_GUESTS: readonly string[] = ["alpha", "gamma"];
 
 const HOSTS: readonly HostOptions[] = [
   { name: "alpha", address: "198.51.100.2", suite: "trixie" },
-  { name: "beta", address: "198.51.100.3", suite: "bookworm" },
+  { name: BARE, address: "198.51.100.3", suite: "bookworm", image: "bare" },
   { name: "gamma", address: "198.51.100.4", suite: "bullseye" },
   { name: CONTAINER, address: "198.51.100.5", suite: "trixie", kind: "container" },
 ];
@@ -45,6 +48,7 @@ export const NETWORK_DEADLINE_MS = 120_000;
 
 /** What the stage's push left. */
 export interface Pushed {
+  readonly lacking: Lacking;
   readonly program: string;
   readonly said: string;
   readonly client: { readonly privateKey: string; readonly publicKey: string };
@@ -63,11 +67,12 @@ export const STAGE: StageOptions<Pushed> = {
     const program = await executable("compiled");
     const client = await clientOf(lab, program);
     await writeFleet(lab, client.publicKey);
+    const lacking = await tryWithoutModules(lab, program);
     const pushed = await timed("push", () => push(lab, program, "--verbose"));
     console.log(pushed.stdout.split("\n").filter((line) => line.startsWith("seconds:")).join("\n"));
     expectCode(pushed, 0, "the push of three virtual machines and a container");
     await Promise.all(WITH_GUESTS.map((name) => bridgeGuests(lab, name)));
-    return { program, said: pushed.stdout + pushed.stderr, client };
+    return { program, said: pushed.stdout + pushed.stderr, client, lacking };
   },
 };
 
@@ -98,6 +103,11 @@ export async function writeFleet(
 /** Pushes with the patience that emulation needs. */
 export function push(lab: Lab, program: string, ...args: readonly string[]) {
   return mobula(lab, options(program), "push", ...args, ...PATIENT);
+}
+
+/** Plans likewise. */
+export function plan(lab: Lab, program: string, ...args: readonly string[]) {
+  return mobula(lab, options(program), "plan", ...args);
 }
 
 /** Verifies likewise. */

@@ -1,13 +1,19 @@
 /**
- * Proof about Open vSwitch's known trouble: three hosts with a full mesh, RSTP and VLANs (its issue tracker's number 122 tells of fake
- * bridges that do not hear each other; docs/real_kernels.md says what came of trying those).
+ * Proofs about Open vSwitch's known trouble: three hosts with a full mesh, RSTP and VLANs (its issue tracker's number 122 tells of fake
+ * bridges that do not hear each other; docs/real_kernels.md says why).
  */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
+import { sendFrame } from "../lab/capture.ts";
 import type { Lab } from "../lab/lab.ts";
 import { waitFor } from "../lab/wait.ts";
 import { ensureGuests, ONE, TAGGED, TWO } from "./guests.ts";
 import { notPassed, type Sized, type Spot } from "./packets.ts";
 import { MACHINES, MTU, NETWORK_DEADLINE_MS, onHost, type Proof } from "./stage.ts";
+
+const FAKE_BRIDGES = ["alpha", "gamma"] as const;
+const FAKE_VLAN = 77;
+/** IEEE 802, local experimental EtherType 1. */
+const EXPERIMENTAL = 0x88b5;
 
 const VSCTL = "ovs-vsctl --db=unix:/run/mobula/ovs/db.sock";
 const APPCTL = "ovs-appctl -t /run/mobula/ovs/vswitchd.ctl";
@@ -25,6 +31,37 @@ export function declareTree(proof: Proof): void {
         await onHost(lab, changed.host, changed.restore);
       }
       await waitForNeighbours(lab, "the neighbours, as before");
+    },
+  );
+
+  proof(
+    "tree: a fake bridge that joins late is flooded to by nobody, though its frames arrive",
+    async (lab) => {
+      const [from, to] = FAKE_BRIDGES;
+      const forBoth = (script: string) => Promise.all(FAKE_BRIDGES.map((name) => onHost(lab, name, script)));
+      await forBoth(`${VSCTL} add-br fake0 ovsbr-mobula ${FAKE_VLAN}; ip -n mobula link set fake0 up`);
+      try {
+        const filter = `vlan ${FAKE_VLAN} and ether proto ${EXPERIMENTAL}`;
+        const deadlineMs = NETWORK_DEADLINE_MS;
+        let heard = false;
+        const hears = onHost(
+          lab,
+          to,
+          `timeout ${deadlineMs / 1000} tcpdump -n -c 1 -i veth_fac0 -Q in '${filter}' 2>/dev/null`,
+        ).finally(() => heard = true);
+        const frame = { to: "ff:ff:ff:ff:ff:ff", from: "02:00:00:00:77:01", type: EXPERIMENTAL };
+        const send = () =>
+          sendFrame(lab.network(from, "mobula"), "fake0", { ...frame, payload: new Uint8Array(100).fill(7) });
+        await waitFor(`the frame on the trunk of ${to}`, async () => {
+          await send();
+          return heard;
+        }, { deadlineMs });
+        assertMatch(await hears, new RegExp(`vlan ${FAKE_VLAN}`));
+        const [link] = JSON.parse(await onHost(lab, to, "ip -j -s link show fake0", "mobula"));
+        assertEquals([link.flags.includes("UP"), link.stats64.rx.packets], [true, 0]);
+      } finally {
+        await forBoth(`${VSCTL} del-br fake0`);
+      }
     },
   );
 }

@@ -1,8 +1,6 @@
 /**
  * The external interface is found by its permanent address: pulled out, plugged in elsewhere, late, under another name. One virtual
- * machine. Needs root and QEMU.
- *
- * `MOBULA_TEST_VM=0` leaves these tests out.
+ * machine. Needs root and QEMU; `deno task test:vm --all`.
  */
 import { assertEquals, assertMatch } from "@std/assert";
 import { executable } from "../../lab/executables.ts";
