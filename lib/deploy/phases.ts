@@ -206,9 +206,22 @@ async function prepare(run: HostRun, push: PushRun): Promise<void> {
 
 /** All keys and MTUs are known now: what every host is told follows from them. */
 async function settleFleet(push: PushRun): Promise<void> {
+  tellUnknownKeys(push);
   await writeRunPubkeys(push, "live");
   await keepKeysUnlessAll(push);
   push.underlayMtu = agreedMtu(push.fleet, alive(push).map(({ prepared }) => prepared!));
+}
+
+/** A host that has a key for the first time is unknown to all that are no part of this push. */
+function tellUnknownKeys(push: PushRun): void {
+  if (push.hosts.length === push.fleet.hosts.length) return;
+  for (const run of alive(push)) {
+    if (push.pubkeys.get(run.host.address)?.publicKey === run.prepared!.publicKey) continue;
+    const note =
+      'the hosts that --limit left out do not know its key yet; "mobula push --keep-keys" without --limit tells them';
+    run.notes.push(note);
+    push.progress.note(note, nameOf(run));
+  }
 }
 
 async function readHostBasis(run: HostRun): Promise<void> {

@@ -257,6 +257,7 @@ proof(
     for (const args of [[plain!.join(",")], [again!.join(","), "--reinstall"]]) {
       const pushed = await mobula(lab, options, "push", "--no-reboot", "--limit", ...args);
       expectCode(pushed, 0, `push --limit ${args.join(" ")}`);
+      assertMatch(pushed.stdout, /note: the hosts that --limit left out do not know its key yet/);
     }
     // The hosts that were done first hear of the new ones' keys at the next push that includes them.
     const hosts = [...SOUND.map(({ name }) => name), ...mended.map(({ host }) => host)];
