@@ -196,54 +196,6 @@ for (const name of NAMES) {
   });
 }
 
-/** Milliseconds that a long outage lasts, and in which everybody has to be back. */
-const OUTAGE = 60_000;
-const RETURN = 20_000;
-
-for (
-  const [title, strike, whole] of [
-    ["all of the underlay is gone for a minute", (lab: Lab) => cutHosts(lab, ...NAMES), []],
-    ["the fleet is in two halves for a minute", (lab: Lab) => cutHosts(lab, "alpha"), ["beta", "gamma"]],
-  ] as const
-) {
-  pathProof(
-    `${title}: the whole mesh is back without a command, no frame twice`,
-    async (lab, { program }) => {
-      await strike(lab);
-      await pause(OUTAGE);
-      for (const name of whole) {
-        assertEquals(
-          await unreached(lab.network(name, "mobula"), gateways(lab, whole)),
-          [],
-          `${name}'s half`,
-        );
-      }
-      const { twice } = await whileBroadcasting(lab, "alpha", ["beta", "gamma"], async () => {
-        await mendPaths(lab);
-        const began = performance.now();
-        await Promise.all(NAMES.flatMap((name) => {
-          const wires = NAMES.filter((other) => other !== name).map((other) =>
-            hostAddresses(lab.host(other).id).intrawire
-          );
-          return [
-            waitForAnswers(
-              `the mesh, from ${name}`,
-              () => lab.network(name, "mobula"),
-              gateways(lab),
-              RETURN,
-            ),
-            waitForAnswers(`the intrawire, from ${name}`, () => lab.network(name), wires, RETURN),
-          ];
-        }));
-        console.log(`  everybody is back after ${Math.round(performance.now() - began)} ms`);
-        await waitForPaths(lab, NAMES);
-      });
-      assertEquals(twice, 0, "no loop");
-      await assertPlanEmpty(lab, program);
-    },
-  );
-}
-
 function gateways(lab: Lab, names: readonly string[] = NAMES): string[] {
   return names.map((name) => hostAddresses(lab.host(name).id).gateway);
 }
@@ -410,7 +362,6 @@ const DELETIONS = [
     order: ["del-flows"],
     noticed: true,
   },
-  { what: "all flows, on an older switch", host: "beta", order: ["del-flows"], noticed: true },
   { what: "the flows of one table", host: "beta", order: ["del-flows", "table=4"], noticed: true },
 ] as const;
 
