@@ -21,6 +21,8 @@ export interface Armed {
   readonly generation: number;
   /** What was confirmed last; 0 for the network of the baseline. */
   readonly previous: number;
+  /** The SSH connection over which it is tried: what must not confirm it. Missing where that is not known. */
+  readonly connection?: string;
   /** Nothing of ours shall be left. */
   readonly uninstall?: boolean;
   /** Packages that go with it. */
@@ -42,12 +44,13 @@ export async function armFor(generation: number, seconds: number, context: Conte
   const confirmed = (await readState(context.runner).catch(() => undefined))?.generation ?? 0;
   const isThere = confirmed > 0 && confirmed !== generation &&
     await readConfig(context.runner, generationDir(confirmed)).catch(() => undefined) !== undefined;
-  await arm({ generation, previous: isThere ? confirmed : 0, seconds }, context);
+  const { connection } = context;
+  await arm({ generation, previous: isThere ? confirmed : 0, seconds, connection }, context);
 }
 
 /** Writes down what is to be taken back, enables it for the next boot, and starts the timer; all of it before the first change. */
 export async function arm(
-  wanted: Pick<Armed, "generation" | "previous" | "seconds" | "uninstall" | "purge">,
+  wanted: Pick<Armed, "generation" | "previous" | "seconds" | "connection" | "uninstall" | "purge">,
   { runner, report }: Context,
 ): Promise<void> {
   report(`arm the way back: ${wanted.seconds} s`);

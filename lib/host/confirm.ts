@@ -33,6 +33,13 @@ async function confirmCurrent(request: ConfirmRequest, context: Context): Promis
         "expected a confirmation in time. Push again, perhaps with a longer --confirm-timeout",
     );
   }
+  const armed = await readArmed(runner);
+  if (armed?.connection !== undefined && armed.connection === context.connection) {
+    throw new HostError(
+      `Cannot confirm generation ${generation} over the SSH connection that activated it (${armed.connection}); ` +
+        "expected a new one, which proves that the host can still be reached",
+    );
+  }
   const state = await readState(runner);
   if (state?.status !== "installed" || state.generation !== generation) {
     const since = new Date().toISOString();
@@ -45,7 +52,7 @@ async function confirmCurrent(request: ConfirmRequest, context: Context): Promis
     });
     await disarm(context);
     await forgetOld(runner, generation);
-  } else if (await readArmed(runner)) await disarm(context);
+  } else if (armed) await disarm(context);
   return { generation };
 }
 

@@ -22,8 +22,18 @@ import type { Report } from "./run_steps.ts";
 export interface Context {
   readonly runner: Runner;
   readonly report: Report;
+  /** The SSH connection over which it was asked for, as `parseConnection` gives it. */
+  readonly connection?: string;
   /** When standard input has ended, for an action that goes on until then. */
   readonly ended?: Promise<void>;
+}
+
+/**
+ * sshd(8), SSH_CONNECTION: `client port server port` → the same, which no two connections of one time share; undefined where sshd does
+ * not know, and where there is none (sudo hides it).
+ */
+export function parseConnection(variable: string | undefined): string | undefined {
+  return /^\S+ \d+ \S+ \d+$/.test(variable ?? "") && !variable?.startsWith("UNKNOWN") ? variable : undefined;
 }
 
 /** Reads a JSON file of ours; undefined where there is none, HostError where it is broken. */

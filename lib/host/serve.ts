@@ -5,7 +5,7 @@ import { UsageError } from "../errors.ts";
 import { activate } from "./activate.ts";
 import { extend } from "./armed.ts";
 import { confirm } from "./confirm.ts";
-import type { Context } from "./context.ts";
+import { type Context, parseConnection } from "./context.ts";
 import { earlier } from "./earlier.ts";
 import { LocalRunner } from "./local_runner.ts";
 import { linesOf, listen } from "./listen.ts";
@@ -60,7 +60,8 @@ export async function serveHostVerb(
   };
   try {
     const report = (title: string) => tell({ event: "step", title });
-    const context: Context = { runner: new LocalRunner(), report, ended };
+    const connection = parseConnection(Deno.env.get("SSH_CONNECTION"));
+    const context: Context = { runner: new LocalRunner(), report, ended, connection };
     tell({ event: "result", result: await action(JSON.parse(stdin === "" ? "{}" : stdin), context) });
     return 0;
   } catch (error) {

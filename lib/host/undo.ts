@@ -144,7 +144,9 @@ async function lookAround(
   baseline: Baseline,
   runner: Runner,
 ): Promise<{ readonly seen: Seen; readonly policy: Policy }> {
-  const stdin = `export LC_ALL=C\n${POLICY_SCRIPT}${lookScript([], OUR_UNITS)}`;
+  const stdin = `PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH LC_ALL=C\n${POLICY_SCRIPT}${
+    lookScript([], OUR_UNITS)
+  }`;
   const output = await runStep(runner, { title: "look at the network", argv: ["sh", "-s"], stdin });
   return { seen: parseSeen(output, OUR_UNITS), policy: parsePolicy(output, baseline.interface) };
 }

@@ -6,6 +6,7 @@ import { hostAddresses } from "../../lib/address.ts";
 import { pumpLines } from "../../lib/deploy/lines.ts";
 import { startPing } from "../lab/probes.ts";
 import { must, SYSTEM_PATH } from "../lab/process.ts";
+import { KILL_ALL } from "../lab/proof.ts";
 import { waitFor } from "../lab/wait.ts";
 import type { Injection, Point, Recording } from "./points.ts";
 import { BYSTANDERS, type Scenario, SCENARIOS, VICTIM } from "./scenarios.ts";
@@ -265,11 +266,6 @@ async function strike(stage: ChaosStage, { fault, point }: Injection, running: R
 }
 
 /** By number, all that are ours. */
-const KILL_ALL = `for process in /proc/[0-9]*; do
-  case "$(readlink "$process/exe")" in /opt/mobula/bin/mobula* | /root/mobula) kill -9 "\${process#/proc/}" ;; esac
-done
-exit 0`;
-
 const FILL_DISK = `cd /var
 free=$(df --output=avail -B 1024 . | tail -n 1)
 fallocate -l "\${free}K" chaos-fill-1

@@ -6,8 +6,8 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { expectAsBefore } from "./host_picture.ts";
 import { writeInventory } from "./inventory.ts";
 import type { CommandResult, Lab } from "./lab.ts";
-import { resolveAt } from "./probes.ts";
-import { expectCode, killedPush as killPush, mobula, setStage } from "./proof.ts";
+import { allInnerAddresses, resolveAt, unreached, waitForAnswers } from "./probes.ts";
+import { expectCode, KILL_ALL, killedPush as killPush, mobula, setStage } from "./proof.ts";
 import { must } from "./process.ts";
 import { ask, snapshot } from "./snapshot.ts";
 import { DEPLOYER } from "./underlay.ts";
@@ -45,6 +45,18 @@ async function expectConfirmed(lab: Lab, host: string): Promise<void> {
   const { stdout } = await lab.exec(host, ["sh", "-c", script]);
   assertMatch(stdout, new RegExp(`"installed"[^]*"generation": ${await generation(lab, host)}\\n`), host);
   assertMatch(stdout, /No such file[^]*inactive/, host);
+}
+
+/** On all networks, whatever has become of the others. */
+async function expectReachEachOther(lab: Lab, names: readonly string[]): Promise<void> {
+  const addresses = allInnerAddresses(names.map((name) => lab.host(name)));
+  for (const name of names) assertEquals(await unreached(lab.network(name), addresses), [], name);
+}
+
+/** A machine without power says no goodbye: first the cable. */
+async function cutPower(lab: Lab, host: string): Promise<void> {
+  await must(["ip", "-n", lab.state.namespace, "link", "delete", `vb-${host}`]);
+  await lab.kill(host);
 }
 
 /** A push of which nothing is left from one moment to the next; ends when it has said so much. */
@@ -100,6 +112,7 @@ proof(
     assertMatch(pushed.stdout, /✗ gamma \(id 4\) failed in activate:\n.*went back to the network of before/);
     assertMatch(pushed.stdout, /^ {2}. beta \(id 3\): installed/m);
     await expectBaseline(lab, before, ["gamma"], 5_000);
+    await expectReachEachOther(lab, ["alpha", "beta"]);
     await ask(lab, "gamma", ["rm", "-r", dropIn.slice(0, dropIn.lastIndexOf("/"))]);
     expectCode(await push(lab, before), 0, "the push after the repair");
     await expectOneNetwork(lab);
@@ -107,26 +120,55 @@ proof(
   },
 );
 
-proof("deployer killed during an update: the hosts go back to the generation before", async (lab, before) => {
-  const confirmed = await Promise.all(NAMES.map((name) => generation(lab, name)));
-  await writeInventory(lab, { extraHosts: { "10.31.200.1": "printer.example" } });
-  await killedPush(lab, before, NAMES.map((name) => `${name}: verify all pairs`), []);
-  const gateway = hostAddresses(2).gateway;
-  assertEquals(await generation(lab, "alpha"), confirmed[0]! + 1);
-  await waitFor("the hosts to be back", async () => {
-    const now = await Promise.all(NAMES.map((name) => generation(lab, name)));
-    return now.join() === confirmed.join();
-  }, { deadlineMs: TIMEOUT * 1000 + RETURN });
-  await waitFor("the rollback to end", () => expectConfirmed(lab, "alpha").then(() => true), {
-    deadlineMs: RETURN,
-  });
-  assertEquals(await resolveAt(lab.network("alpha"), gateway, ["printer.example"]), {
-    "printer.example": "",
-  });
-  await expectOneNetwork(lab);
-  expectCode(await push(lab, before), 0, "the push after it");
-  await expectOneNetwork(lab);
-});
+proof(
+  "deployer killed during an update, and one host loses its power: all go back to the generation before",
+  async (lab, before) => {
+    const confirmed = await Promise.all(NAMES.map((name) => generation(lab, name)));
+    await writeInventory(lab, { extraHosts: { "10.31.200.1": "printer.example" } });
+    await killedPush(lab, before, NAMES.map((name) => `${name}: verify all pairs`), []);
+    const gateway = hostAddresses(2).gateway;
+    assertEquals(await generation(lab, "alpha"), confirmed[0]! + 1);
+    assertEquals(await generation(lab, "gamma"), confirmed[2]! + 1);
+    await cutPower(lab, "gamma");
+    await lab.start("gamma");
+    await waitFor("the hosts to be back", async () => {
+      const now = await Promise.all(NAMES.map((name) => generation(lab, name)));
+      return now.join() === confirmed.join();
+    }, { deadlineMs: TIMEOUT * 1000 + RETURN });
+    for (const name of NAMES) {
+      await waitFor(`the rollback of ${name} to end`, () => expectConfirmed(lab, name).then(() => true), {
+        deadlineMs: RETURN,
+      });
+    }
+    assertEquals(await resolveAt(lab.network("alpha"), gateway, ["printer.example"]), {
+      "printer.example": "",
+    });
+    await waitForAnswers(
+      "gamma after its boot",
+      () => lab.network("gamma"),
+      allInnerAddresses(lab.state.hosts),
+      RETURN,
+    );
+    await expectOneNetwork(lab);
+    await expectOnlyNewConnection(lab, "alpha", confirmed[0]! + 1);
+    expectCode(await push(lab, before), 0, "the push after it");
+    await expectOneNetwork(lab);
+  },
+);
+
+/** A staged generation is activated by hand; who then confirms it over the same connection is refused. */
+async function expectOnlyNewConnection(lab: Lab, host: string, staged: number): Promise<void> {
+  const call = (verb: string) => `echo '{"generation":${staged}}' | /opt/mobula/bin/mobula host ${verb}`;
+  const same = await lab.ssh(host, `${call("activate")} && ${call("confirm")}`);
+  assertEquals([same.code, await generation(lab, host)], [1, staged]);
+  const refused = new RegExp(
+    `"error".*Cannot confirm generation ${staged} over the SSH connection that activated it \\(${DEPLOYER} `,
+  );
+  assertMatch(same.stdout, refused);
+  expectCode(await lab.ssh(host, "test -e /opt/mobula/armed.json"), 0, "a look at what is armed");
+  expectCode(await lab.ssh(host, call("confirm")), 0, "the confirmation over a new connection");
+  await expectConfirmed(lab, host);
+}
 
 proof("rollback: back one generation on purpose, and it stays", async (lab, before) => {
   expectCode(await push(lab, before), 0, "the push of what is gone back to");
@@ -152,22 +194,27 @@ proof("rollback: back one generation on purpose, and it stays", async (lab, befo
   await expectOneNetwork(lab);
 });
 
-proof("deployer killed right after the first activation, and a reboot in its middle", async (lab, before) => {
-  expectCode(await mobula(lab, { executable: before.program }, "uninstall"), 0, "uninstall");
-  await expectBaseline(lab, before, NAMES, 10_000);
-  await killedPush(lab, before, NAMES.map((name) => `${name}: - wait for the network`), []);
-  await waitFor("the interface of gamma to be moved", async () => {
-    return (await lab.exec("gamma", ["ip", "-n", "mobula", "link", "show", "host0"])).code === 0;
-  }, { intervalMs: 50 });
-  // A machine without power says no goodbye: first the cable.
-  await must(["ip", "-n", lab.state.namespace, "link", "delete", "vb-gamma"]);
-  await lab.kill("gamma");
-  const began = performance.now();
-  await lab.start("gamma");
-  await expectBaseline(lab, before, ["gamma"], 20_000);
-  await expectBaseline(lab, before, ["alpha", "beta"], TIMEOUT * 1000 + RETURN);
-  assert(performance.now() - began < TIMEOUT * 1000 + RETURN);
-  expectCode(await push(lab, before, "--limit", "alpha,beta"), 0, "the push without --reinstall");
-  expectCode(await push(lab, before, "--reinstall"), 0, "the push that repairs the interrupted one");
-  await expectOneNetwork(lab);
-});
+proof(
+  "deployer and all of ours killed right after the first activation, and a reboot in its middle",
+  async (lab, before) => {
+    expectCode(await mobula(lab, { executable: before.program }, "uninstall"), 0, "uninstall");
+    await expectBaseline(lab, before, NAMES, 10_000);
+    await killedPush(lab, before, NAMES.map((name) => `${name}: - wait for the network`), []);
+    const killed = await waitFor("processes of ours on beta to be killed", async () => {
+      return (await ask(lab, "beta", ["sh", "-c", KILL_ALL])).match(/^\d+$/mg);
+    }, { intervalMs: 20 });
+    assert(killed.length > 0);
+    await waitFor("the interface of gamma to be moved", async () => {
+      return (await lab.exec("gamma", ["ip", "-n", "mobula", "link", "show", "host0"])).code === 0;
+    }, { intervalMs: 50 });
+    await cutPower(lab, "gamma");
+    const began = performance.now();
+    await lab.start("gamma");
+    await expectBaseline(lab, before, ["gamma"], 20_000);
+    await expectBaseline(lab, before, ["alpha", "beta"], TIMEOUT * 1000 + RETURN);
+    assert(performance.now() - began < TIMEOUT * 1000 + RETURN);
+    expectCode(await push(lab, before, "--limit", "alpha,beta"), 0, "the push without --reinstall");
+    expectCode(await push(lab, before, "--reinstall"), 0, "the push that repairs the interrupted one");
+    await expectOneNetwork(lab);
+  },
+);

@@ -196,6 +196,14 @@ export async function killedPush(
   await child.status;
 }
 
+/** Kills all processes of ours on a host, by their ids, and prints these. */
+export const KILL_ALL = `for process in /proc/[0-9]*; do
+  case "$(readlink "$process/exe")" in /opt/mobula/bin/mobula* | /root/mobula)
+    kill -9 "\${process#/proc/}" && echo "\${process#/proc/}" ;;
+  esac
+done
+exit 0`;
+
 /** Fails with everything that was said unless the exit code is the expected one. */
 export function expectCode(result: CommandResult, expected: number, what: string): void {
   if (result.code === expected) return;

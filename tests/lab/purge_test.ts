@@ -66,9 +66,9 @@ proof(
     for (const name of ["admins-own", "nftables", "dnsmasq-base"]) assert(left.includes(name), `${left}`);
     for (const name of ["openvswitch-switch", "wireguard-tools"]) assert(!left.includes(name), `${left}`);
     for (const { name } of HOSTS) {
+      const now = await installed(lab, name);
+      assertEquals(before.packages.get(name)!.filter((one) => !now.includes(one)), [], name);
       assertEquals((await lab.exec(name, ["sh", "-c", "ls -d /opt/mobula /run/mobula"])).stdout, "", name);
-      const missing = before.packages.get(name)!.filter((one) => !full.includes(one) && name === "needy");
-      assertEquals(missing, [], name);
     }
   },
 );

@@ -145,7 +145,9 @@ async function push(lab: Lab, { program }: Before): Promise<void> {
 proof(
   "uninstall: links, addresses, routes, rules, firewall, units and files are as before",
   async (lab, before) => {
+    assertEquals(await packages(lab, "bare"), []);
     await push(lab, before);
+    assertEquals(await packages(lab, "bare"), PACKAGES);
     assertMatch(await ask(lab, "ifupdown", ["cat", "/etc/network/interfaces"]), /#mobula# /);
     assert((await masked(lab, "bare")).length > 0);
     await makeSlow(lab, "networkd");
@@ -161,8 +163,19 @@ proof(
     assertEquals(result.stdout.includes("differs"), false, result.stdout);
     await expectNothingLeft(lab, before, HOSTS.map(({ name }) => name));
     assertEquals(await masked(lab, "bare"), []);
+    assertEquals(await packages(lab, "bare"), PACKAGES);
   },
 );
+
+/** What an installation needs, and brings where it is not there. */
+const PACKAGES = ["dnsmasq-base", "nftables", "openvswitch-switch", "wireguard-tools"];
+
+/** Those of them that dpkg calls installed on a host. */
+async function packages(lab: Lab, host: string): Promise<string[]> {
+  const query = ["dpkg-query", "-W", "-f=${db:Status-Abbrev} ${Package}\\n", ...PACKAGES];
+  const { stdout } = await lab.exec(host, query);
+  return stdout.split("\n").flatMap((line) => /^ii +(\S+)$/.exec(line)?.[1] ?? []).sort();
+}
 
 async function masked(lab: Lab, host: string): Promise<string[]> {
   const script =
@@ -184,6 +197,42 @@ proof(
   async (lab, before) => {
     await lab.reboot("ifupdown");
     await expectNothingLeft(lab, before, ["ifupdown"]);
+  },
+);
+
+/** No kernel takes it for an interface's address: it is a group's. */
+const IMPOSSIBLE = "ff02::7/64";
+
+async function addToBaseline(lab: Lab, host: string, address: string): Promise<void> {
+  const path = "/opt/mobula/baseline.json";
+  const baseline = JSON.parse(await ask(lab, host, ["cat", path]));
+  const stdin = JSON.stringify({ ...baseline, addresses: [...baseline.addresses, address] });
+  expectCode(await lab.exec(host, ["sh", "-c", 'cat >"$1"', "sh", path], { stdin }), 0, path);
+}
+
+proof(
+  "uninstall: what cannot come back is told, and all else is as before; a second one --local has nothing to do",
+  async (lab, before) => {
+    await push(lab, before);
+    for (const name of PREPARED) await addToBaseline(lab, name, IMPOSSIBLE);
+    const limit = ["--limit", "networkd,bare"];
+    const result = await mobula(lab, { executable: before.program }, "uninstall", ...limit);
+    expectCode(result, 0, "uninstall");
+    const differs = `differs from before: address ${IMPOSSIBLE} is missing`;
+    assertMatch(result.stdout, new RegExp(`^networkd \\(id 2\\): uninstalled\n    ${differs}$`, "m"));
+    assertMatch(result.stdout, /^bare \(id 4\): uninstalled$/m);
+    assertEquals([...new Set(result.stdout.match(/\bdiffers from before: .*/g))], [differs]);
+    const journal = ["journalctl", "-o", "cat", "-u", "mobula-rollback"];
+    assertMatch(await ask(lab, "networkd", journal), new RegExp(differs));
+    await ask(lab, "ifupdown", ["cp", "/opt/mobula/bin/mobula", "/root/mobula"]);
+    const here = () => lab.exec("ifupdown", ["/root/mobula", "uninstall", "--local"]);
+    const first = await here();
+    expectCode(first, 0, "uninstall --local");
+    assertMatch(first.stdout, new RegExp(`^Uninstalled\\.\nD${differs.slice(1)}$`, "m"));
+    const second = await here();
+    expectCode(second, 0, "the second uninstall --local");
+    assertEquals(second.stdout, "There is nothing to remove.\n");
+    await expectNothingLeft(lab, before, HOSTS.map(({ name }) => name));
   },
 );
 
