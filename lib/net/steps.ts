@@ -22,6 +22,7 @@ export const BIN_DIR = "/opt/mobula/bin";
  */
 export function networkSteps(wanted: Network, seen: Seen): Step[] {
   const nic = findNic(wanted, seen);
+  const restart = switchRestartSteps(wanted, seen);
   return [
     ...namespaceSteps(wanted, seen),
     ...sysctlSteps(wanted, seen),
@@ -30,8 +31,9 @@ export function networkSteps(wanted: Network, seen: Seen): Step[] {
     ...unitSteps(wanted, seen),
     ...wireguardSteps(wanted.wireguard, seen.wireguard),
     ...switchSteps(wanted.switch, seen.switch),
-    ...switchRestartSteps(wanted, seen),
-    ...flowSteps(wanted, seen),
+    ...restart,
+    // A switch that was restarted has no more than what it needs to carry on.
+    ...(restart.length > 0 ? [loadFlows(wanted)] : flowSteps(wanted, seen)),
     ...nicSteps(nic),
     ...linkSetSteps(wanted, seen, nic),
     ...neighbourSteps(wanted, seen),
@@ -94,8 +96,11 @@ function firewallSteps(wanted: Network, seen: Seen): Step[] {
 }
 
 function flowSteps(wanted: Network, seen: Seen): Step[] {
-  if (seen.flows === wanted.flows.text) return [];
-  return [{ title: "load the switch's flows", argv: [`${BIN_DIR}/load-flows`], stdin: wanted.flows.text }];
+  return seen.flows === wanted.flows.text ? [] : [loadFlows(wanted)];
+}
+
+function loadFlows({ flows }: Network): Step {
+  return { title: "load the switch's flows", argv: [`${BIN_DIR}/load-flows`], stdin: flows.text };
 }
 
 function linkAddSteps(wanted: Network, seen: Seen): Step[] {

@@ -306,6 +306,7 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
     [
       `${VSCTL} --may-exist add-port ovsbr-mobula mo-fac-ovs -- set Port mo-fac-ovs other_config:rstp-enable="false"`,
       "systemctl restart mobula-vswitchd.service",
+      `/opt/mobula/bin/load-flows <${wanted.flows.text.replaceAll("\n", "|")}`,
     ],
   ],
   [
