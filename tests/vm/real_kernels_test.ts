@@ -13,6 +13,7 @@ import { declareLoss } from "./loss.ts";
 import { declareMtu } from "./mtu.ts";
 import { declareNeighbours } from "./neighbours.ts";
 import { declareOutside, ensureClient } from "./outside.ts";
+import { declareRepairs } from "./repairs.ts";
 import {
   BARE,
   checkNetwork,
@@ -119,6 +120,7 @@ declareLoss(proof);
 declareTree(proof);
 declareSwitch(proof);
 declareThinPath(proof);
+declareRepairs(proof);
 const { afterReboot } = declareCompany(proof);
 
 proof("machines: all rebooted at once, the network is back by itself", async (lab, pushed) => {

@@ -8,7 +8,7 @@ import { allInnerAddresses, resolveAt, waitForAnswers } from "../probes.ts";
 import { expectCode, mobula } from "../proof.ts";
 import { ask, type Daemon, DAEMONS, mainPids } from "../snapshot.ts";
 import { waitFor } from "../wait.ts";
-import { names, type Proof } from "./fleet.ts";
+import { BARE, names, type Proof } from "./fleet.ts";
 
 export function declareReturns(proof: Proof): void {
   for (const daemon of DAEMONS) {
@@ -32,6 +32,14 @@ export function declareReturns(proof: Proof): void {
       );
     });
   }
+
+  proof("the switch's package is installed anew: ours is not restarted, and answers", async (lab) => {
+    const [name = ""] = BARE;
+    const before = await mainPids(lab, name);
+    await ask(lab, name, ["apt-get", "install", "--reinstall", "--yes", "-qq", "openvswitch-switch"]);
+    assertEquals(await mainPids(lab, name), before);
+    await expectWell(lab, lab.host(name), 10_000);
+  });
 
   proof(
     "reboot: all hosts at once, nobody pushes, and the network is back by itself",
