@@ -6,19 +6,19 @@ import { HostError, TransportError } from "../errors.ts";
 import { CONFIRM_TIMEOUT } from "../host/armed.ts";
 import type { StatusResult } from "../host/protocol.ts";
 import { isNew } from "../host/prepare.ts";
-import { preview, readBasis } from "../host/preview.ts";
+import { preview } from "../host/preview.ts";
 import { hostConfigFor } from "../host_config.ts";
 import { sendExecutable } from "./copy.ts";
 import { callHost } from "./host_call.ts";
-import { loadRun, mergePubkeys, writeRunPubkeys } from "./load.ts";
+import { loadRun, writeRunPubkeys } from "./load.ts";
 import { look } from "./look.ts";
-import { agreedMtu } from "./mtu.ts";
-import { hashToSend, packOwnExecutable } from "./pack.ts";
+import { packOwnExecutable } from "./pack.ts";
 import { inParallel, type Patience, until } from "./parallel.ts";
 import { closedServices, preflight } from "./preflight.ts";
 import { LOCK } from "./push_lock.ts";
-import { ANNOUNCE, FORGET, keepKeysUnlessAll, TAKE_KEYS } from "./rotate.ts";
+import { ANNOUNCE, FORGET, TAKE_KEYS } from "./rotate.ts";
 import { alive, type HostRun, type PushRun } from "./run.ts";
+import { readHostBasis, settleFleet, settleUnchanged } from "./settle.ts";
 import { isFine, isPing, verify } from "./verify.ts";
 
 /** One phase: `before` and `after` once, `host` for every host that is still in, in parallel; then a barrier. */
@@ -202,40 +202,6 @@ async function prepare(run: HostRun, push: PushRun): Promise<void> {
     reinstall: push.options.reinstall,
     sshPort: run.facts?.sshPort ?? 22,
   }, steps(run, push));
-}
-
-/** All keys and MTUs are known now: what every host is told follows from them. */
-async function settleFleet(push: PushRun): Promise<void> {
-  tellUnknownKeys(push);
-  await writeRunPubkeys(push, "live");
-  await keepKeysUnlessAll(push);
-  push.underlayMtu = agreedMtu(push.fleet, alive(push).map(({ prepared }) => prepared!));
-}
-
-/** A host that has a key for the first time is unknown to all that are no part of this push. */
-function tellUnknownKeys(push: PushRun): void {
-  if (push.hosts.length === push.fleet.hosts.length) return;
-  for (const run of alive(push)) {
-    if (push.pubkeys.get(run.host.address)?.publicKey === run.prepared!.publicKey) continue;
-    const note =
-      'the hosts that --limit left out do not know its key yet; "mobula push --keep-keys" without --limit tells them';
-    run.notes.push(note);
-    push.progress.note(note, nameOf(run));
-  }
-}
-
-async function readHostBasis(run: HostRun): Promise<void> {
-  run.basis = await readBasis(run.ssh, run.facts?.sshPort ?? 22);
-}
-
-/** For a plan: the keys that the hosts have, and a word in place of those that are still to be made. */
-async function settleUnchanged(push: PushRun): Promise<void> {
-  const keys = new Map(
-    alive(push).map(({ host, basis }) => [host.address, basis!.key ?? `(new key of ${host.hostname})`]),
-  );
-  push.pubkeys = mergePubkeys(push.fleet, push.pubkeys, keys, new Date());
-  push.underlayMtu = agreedMtu(push.fleet, alive(push).map(({ basis }) => basis!));
-  push.sends = { hash: await hashToSend(push.options.executable) };
 }
 
 async function previewHost(run: HostRun, push: PushRun): Promise<void> {
