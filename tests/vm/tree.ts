@@ -47,7 +47,7 @@ export function declareTree(proof: Proof): void {
         const hears = onHost(
           lab,
           to,
-          `timeout ${deadlineMs / 1000} tcpdump -n -c 1 -i veth_fac0 -Q in '${filter}' 2>/dev/null`,
+          `timeout ${deadlineMs / 1000} tcpdump -e -n -c 1 -i veth_fac0 -Q in '${filter}' 2>/dev/null`,
         ).finally(() => heard = true);
         const frame = { to: "ff:ff:ff:ff:ff:ff", from: "02:00:00:00:77:01", type: EXPERIMENTAL };
         const send = () =>
