@@ -42,7 +42,7 @@ Deno.test("vm: a machine with a kernel of its own, made and removed by the task,
       } finally {
         console.error = print;
       }
-      assertMatch(lines.join("\n"), /console of alpha\n.+\n[^]*journal of alpha\n.+/);
+      assertMatch(lines.join("\n"), /console of alpha\n[^]*\S[^]*---- journal of alpha\n.+/);
     });
     await test.step("status: tells that it is on", async () => {
       const { stdout } = await vm("status");
