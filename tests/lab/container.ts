@@ -121,6 +121,12 @@ function nspawn(host: LabHost): string[] {
   ];
 }
 
+/**
+ * Waits for the command in nsenter's place, which stops with a command that is stopped: systemd stops all of them when it shuts down, and
+ * the container would wait for ever for the one whose end nobody takes note of.
+ */
+const WAITING_SHELL = ["sh", "-c", '"$@"; exit "$?"', "sh"];
+
 async function exec(
   host: LabHost,
   argv: readonly string[],
@@ -137,7 +143,9 @@ async function exec(
     "--net",
     "--pid",
     "--cgroup",
+    "--no-fork",
     "--",
+    ...WAITING_SHELL,
   ];
   const namespace = options.namespace === undefined ? [] : inNamespace(options.namespace, []);
   // The group of commands that were brought in from outside: systemd inside never sees or cleans it.
