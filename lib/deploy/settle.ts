@@ -17,10 +17,10 @@ export async function settleFleet(push: PushRun): Promise<void> {
   push.underlayMtu = agreedMtu(push.fleet, alive(push).map(({ prepared }) => prepared!));
 }
 
-/** A host that has a key for the first time is unknown to all that are no part of this push. */
+/** A host that has a key for the first time is unknown to all that are no part of this push, unless hosts.yml says it. */
 function tellUnknownKeys(push: PushRun): void {
   if (push.hosts.length === push.fleet.hosts.length) return;
-  for (const run of alive(push)) {
+  for (const run of alive(push).filter(({ host }) => host.pinnedKeys === undefined)) {
     if (push.pubkeys.get(run.host.address)?.publicKey === run.prepared!.publicKey) continue;
     const note =
       'the hosts that --limit left out do not know its key yet; "mobula push --keep-keys" without --limit tells them';
