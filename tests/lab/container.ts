@@ -123,9 +123,10 @@ function nspawn(host: LabHost): string[] {
 
 /**
  * Waits for the command in nsenter's place, which stops with a command that is stopped: systemd stops all of them when it shuts down, and
- * the container would wait for ever for the one whose end nobody takes note of.
+ * the container would wait for ever for the one whose end nobody takes note of. The command runs in a subshell, for only a child is in the
+ * host's PID namespace: a `kill` that is built into this shell would hit the processes of the machine.
  */
-const WAITING_SHELL = ["sh", "-c", '"$@"; exit "$?"', "sh"];
+const WAITING_SHELL = ["sh", "-c", '("$@"); exit "$?"', "sh"];
 
 async function exec(
   host: LabHost,

@@ -49,6 +49,7 @@ Deno.test("lab: hosts behave like real ones, and nothing is left", async (test) 
     processes.push(...processesOf(lab));
     await test.step("ssh: both hosts are what was ordered", () => checkHosts(lab));
     await test.step("world: answers by name and tells the client's address", () => checkWorld(lab));
+    await test.step("exec: a signal hits the host's own process", () => checkSignal(lab));
     await test.step("reboot: the host comes back with its network and its files", () => checkReboot(lab));
     await test.step("kill: power cut, files survive, the host starts again", () =>
       expectPowerCut(lab, "bare"));
@@ -79,6 +80,23 @@ async function checkWorld(lab: Lab): Promise<void> {
   assertMatch((await lab.exec("bare", ["getent", "hosts", "www.world.example"])).stdout, /^203\.0\.113\.80 /);
   const get = "exec 3<>/dev/tcp/www.world.example/80; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
   assertMatch((await lab.exec("bare", ["bash", "-c", get])).stdout, /\r\n198\.51\.100\.3\n$/);
+}
+
+/** `kill` is built into shells: one that runs outside of the host's PID namespace would hit the machine. */
+async function checkSignal(lab: Lab): Promise<void> {
+  const told = await lab.exec("prepared", [
+    "sh",
+    "-c",
+    "systemd-run --quiet --unit=victim sleep 600; systemctl show --value --property=MainPID victim",
+  ]);
+  const pid = told.stdout.trim();
+  assertMatch(pid, /^[1-9]\d*$/);
+  assertEquals(await lab.exec("prepared", ["kill", "-0", pid]), { code: 0, stdout: "", stderr: "" });
+  assertEquals((await lab.exec("prepared", ["kill", "-9", pid])).code, 0);
+  await waitFor(
+    "the process's end",
+    async () => (await lab.exec("prepared", ["kill", "-0", pid])).code !== 0,
+  );
 }
 
 async function checkReboot(lab: Lab): Promise<void> {
