@@ -1,13 +1,13 @@
 /**
- * `deno task bench failover`: how long traffic stands still when something of the access network dies, in a lab of containers. Figures
- * only: nothing here passes or fails. Makes labs and removes them.
+ * `deno task bench failover`: how long traffic stands still when something of the access network dies, in labs of containers or, with
+ * `--machines`, of virtual machines whose kernels carry. Figures only: nothing here passes or fails. Makes labs and removes them.
  */
 import { Command, InvalidArgumentError } from "@commander-js/extra-typings";
 import { hostAddresses } from "../../lib/address.ts";
 import { executable } from "../../tests/lab/executables.ts";
 import { writeInventory } from "../../tests/lab/inventory.ts";
 import { type HostOptions, type Lab, withLab } from "../../tests/lab/lab.ts";
-import { ensurePackages } from "../../tests/lab/packages.ts";
+import { ensurePackages, MACHINE_PACKAGES } from "../../tests/lab/packages.ts";
 import { waitForAnswers } from "../../tests/lab/probes.ts";
 import { expectCode, mobula } from "../../tests/lab/proof.ts";
 import { ask, mainPids } from "../../tests/lab/snapshot.ts";
@@ -24,8 +24,10 @@ import {
   waitForHealed,
   waitForPaths,
   waitForUse,
+  watchRestart,
 } from "../../tests/lab/switching.ts";
 import { pause } from "../../tests/lab/wait.ts";
+import { VM_PACKAGES } from "../../tests/vm/qemu.ts";
 import { type Halves, measureOutages, measureThinPath } from "./outages.ts";
 
 /** What was asked for. */
@@ -36,6 +38,8 @@ export interface FailoverOptions {
   readonly outages: number;
   /** Only cases whose title holds this. */
   readonly only: string;
+  /** The short cases between virtual machines, in place of containers. */
+  readonly machines: boolean;
   /** Sizes of the fleets whose path stretch and idle switches are measured; empty: none. */
   readonly hosts: readonly number[];
 }
@@ -43,7 +47,14 @@ export interface FailoverOptions {
 /** One case: something happens while pings run. */
 interface Case {
   readonly title: string;
-  readonly work: (lab: Lab) => Promise<unknown>;
+  /** Resolves, where a switch goes and returns, with the milliseconds for which it was gone. */
+  readonly work: (lab: Lab) => Promise<number | void>;
+}
+
+/** What one try has shown. */
+interface Try {
+  readonly answers: Readonly<Record<string, Answers>>;
+  readonly gone: number | undefined;
 }
 
 const THREE = ["alpha", "beta", "gamma"];
@@ -92,14 +103,19 @@ async function cutRoot(lab: Lab): Promise<void> {
   await pause(AFTERMATH);
 }
 
-async function killSwitch(lab: Lab): Promise<void> {
-  await ask(lab, "alpha", ["kill", "-9", String((await mainPids(lab, "alpha")).vswitchd)]);
-  await healed(lab);
+async function killSwitch(lab: Lab): Promise<number> {
+  return await whileGone(lab, (pid) => ask(lab, "alpha", ["kill", "-9", String(pid)]));
 }
 
-async function restartSwitch(lab: Lab): Promise<void> {
-  await ask(lab, "alpha", ["systemctl", "restart", "mobula-vswitchd.service"]);
+async function restartSwitch(lab: Lab): Promise<number> {
+  return await whileGone(lab, () => ask(lab, "alpha", ["systemctl", "restart", "mobula-vswitchd.service"]));
+}
+
+async function whileGone(lab: Lab, go: (pid: number) => Promise<unknown>): Promise<number> {
+  const { vswitchd } = await mainPids(lab, "alpha");
+  const [gone] = await Promise.all([watchRestart(lab, "alpha", vswitchd), go(vswitchd)]);
   await healed(lab);
+  return gone;
 }
 
 async function healed(lab: Lab): Promise<void> {
@@ -116,7 +132,7 @@ async function deleteGroups(lab: Lab): Promise<void> {
 }
 
 /** Runs one case once; a host that is cut off answers nobody, so its pings are left out then. What is struck is in use. */
-async function runOnce(lab: Lab, { title, work }: Case): Promise<Readonly<Record<string, Answers>>> {
+async function runOnce(lab: Lab, { title, work }: Case): Promise<Try> {
   if (!/returns/.test(title)) await waitForUse(lab, THREE);
   const cutOff = /alpha, the root|alpha returns/.test(title);
   const chosen = FLOWS.filter(({ from }) => !(cutOff && from === "alpha"));
@@ -124,13 +140,17 @@ async function runOnce(lab: Lab, { title, work }: Case): Promise<Readonly<Record
     const place = network === "gateway" ? lab.network(from, "mobula") : lab.network(from);
     return startFlow(lab, name, place, hostAddresses(lab.host(to).id)[network]);
   }));
-  return await during(flows, () => work(lab), { quiet: true });
+  let gone: number | undefined;
+  const answers = await during(flows, async () => void (gone = await work(lab) ?? undefined), {
+    quiet: true,
+  });
+  return { answers, gone };
 }
 
 /** Runs all cases so many times and prints the table. */
 export async function measureCases(lab: Lab, rounds: number, only = ""): Promise<void> {
   const cases = CASES.filter(({ title }) => title.includes(only));
-  const seen = cases.map((): Record<string, Answers>[] => []);
+  const seen = cases.map((): Try[] => []);
   await mend(lab);
   for (let round = 1; round <= rounds; round++) {
     for (const [index, one] of cases.entries()) seen[index]!.push(await runOnce(lab, one));
@@ -141,7 +161,9 @@ export async function measureCases(lab: Lab, rounds: number, only = ""): Promise
   );
   for (const [index, { title }] of cases.entries()) {
     console.log(title);
-    for (const { name } of FLOWS) printRow(name, seen[index]!.flatMap((round) => round[name] ?? []));
+    for (const { name } of FLOWS) printRow(name, seen[index]!.flatMap(({ answers }) => answers[name] ?? []));
+    const gone = seen[index]!.flatMap(({ gone }) => gone ?? []).sort((a, b) => a - b);
+    if (gone.length > 0) console.log(row("the switch was gone for", middle(gone), gone.at(-1)));
   }
 }
 
@@ -150,13 +172,21 @@ function printRow(name: string, answers: readonly Answers[]): void {
   const gaps = answers.map(({ gap }) => gap).sort((a, b) => a - b);
   const lost = answers.map((one) => one.lost).sort((a, b) => a - b);
   const duplicates = answers.reduce((sum, one) => sum + one.duplicates, 0);
-  const median = (sorted: readonly number[]) => sorted[Math.floor((sorted.length - 1) / 2)] ?? 0;
   const twice = duplicates === 0 ? "" : `, ${duplicates} twice`;
-  console.log(
-    `  ${name.padEnd(52)}${String(median(gaps)).padStart(8)}${String(gaps.at(-1)).padStart(8)}  ` +
-      `${median(lost)}, at most ${lost.at(-1)}${twice}`,
-  );
+  console.log(`${row(name, middle(gaps), gaps.at(-1))}  ${middle(lost)}, at most ${lost.at(-1)}${twice}`);
 }
+
+function row(name: string, median?: number, worst?: number): string {
+  return `  ${name.padEnd(52)}${String(median).padStart(8)}${String(worst).padStart(8)}`;
+}
+
+/** Of sorted numbers; of two in the middle, the lower. */
+function middle(sorted: readonly number[]): number {
+  return sorted[Math.floor((sorted.length - 1) / 2)] ?? NaN;
+}
+
+/** Emulated machines, and twenty containers on two cores, need longer than real hosts to prove themselves. */
+const CONFIRM_TIMEOUT_S = 900;
 
 function hostsOf(names: readonly string[]): HostOptions[] {
   return names.map((name, index) => ({ name, address: `198.51.100.${index + 2}`, suite: "trixie" }));
@@ -165,8 +195,9 @@ function hostsOf(names: readonly string[]): HostOptions[] {
 async function push(lab: Lab, vars: Readonly<Record<string, unknown>> = {}): Promise<void> {
   await writeInventory(lab, { vars: { mobula_access: "none", ...vars } });
   const program = await executable("compiled");
+  const options = ["--no-reboot", "--confirm-timeout", String(CONFIRM_TIMEOUT_S)];
   expectCode(
-    await mobula(lab, { executable: program, timeoutMs: 900_000 }, "push", "--no-reboot"),
+    await mobula(lab, { executable: program, timeoutMs: 900_000 }, "push", ...options),
     0,
     "the push",
   );
@@ -227,10 +258,15 @@ async function measureFleet(size: number): Promise<string> {
 }
 
 /** Measures everything and prints it. */
-export async function benchFailover({ rounds, outages, only, hosts }: FailoverOptions): Promise<void> {
-  await ensurePackages();
+export async function benchFailover(options: FailoverOptions): Promise<void> {
+  const { rounds, outages, only, machines, hosts } = options;
+  await ensurePackages(machines ? [...MACHINE_PACKAGES, ...VM_PACKAGES] : MACHINE_PACKAGES);
   if (rounds > 0) {
-    await withLab("failover", hostsOf(THREE), async (lab) => {
+    const three = hostsOf(THREE).map((host) => ({
+      ...host,
+      kind: machines ? "machine" as const : "container" as const,
+    }));
+    await withLab("failover", three, async (lab) => {
       await push(lab);
       await measureCases(lab, rounds, only);
     });
@@ -258,6 +294,7 @@ export async function failoverCommand(args: readonly string[]): Promise<number> 
     .option("--rounds <n>", "try each case so many times; 0: none", parseNumber, 20)
     .option("--outages <n>", "try each of the long cases so many times; 0: none", parseNumber, 3)
     .option("--only <words>", "of the short cases only those whose title holds these words", "")
+    .option("--machines", "the short cases in virtual machines, with the kernel's datapath", false)
     .option("--hosts <n...>", "sizes of fleets whose path stretch and idle switches are measured", [
       "3",
       "6",
@@ -265,7 +302,7 @@ export async function failoverCommand(args: readonly string[]): Promise<number> 
       "24",
     ])
     .parse([...args], { from: "user" });
-  const { rounds, outages, only, hosts } = program.opts();
-  await benchFailover({ rounds, outages, only, hosts: hosts.map(parseNumber).filter((size) => size > 1) });
+  const { hosts, ...options } = program.opts();
+  await benchFailover({ ...options, hosts: hosts.map(parseNumber).filter((size) => size > 1) });
   return 0;
 }

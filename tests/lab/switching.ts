@@ -234,6 +234,18 @@ export async function waitForHealed(lab: Lab, host: string, deadlineMs = 60_000)
   );
 }
 
+const WATCH_RESTART = `while kill -0 "$1" 2>/dev/null; do sleep 0.01; done
+gone=$(date +%s%3N)
+until ovs-ofctl -O OpenFlow13 dump-flows ${BRIDGE} table=4 2>/dev/null | grep -q group:; do
+  sleep 0.01
+done
+echo $(($(date +%s%3N) - gone))`;
+
+/** Milliseconds from the end of a host's switch, this process, until it has its flows again. */
+export async function watchRestart(lab: Lab, host: string, pid: number): Promise<number> {
+  return Number(await ask(lab, host, ["sh", "-c", WATCH_RESTART, "sh", String(pid)]));
+}
+
 /** The host that is the root of the tree. */
 export async function rootHost(lab: Lab, names: readonly string[]): Promise<string> {
   for (const name of names) {

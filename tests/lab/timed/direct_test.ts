@@ -30,6 +30,7 @@ import {
   waitForPaths,
   waitForStretch,
   waitForUse,
+  watchRestart,
 } from "../switching.ts";
 import { pause, waitFor } from "../wait.ts";
 import { TRIO } from "../trio.ts";
@@ -328,9 +329,9 @@ async function whileSwitchReturns(lab: Lab, go: (pid: number) => Promise<void>) 
   let restart = 0;
   const seen = await during(flows, async () => {
     const { twice } = await whileBroadcasting(lab, "beta", ["alpha", "gamma"], async () => {
-      const watch = ask(lab, "alpha", ["sh", "-c", WATCH_RESTART, "sh", String(before)]);
+      const watch = watchRestart(lab, "alpha", before);
       await go(before);
-      restart = Number(await watch);
+      restart = await watch;
       await waitForPaths(lab, NAMES);
       await waitForHealed(lab, "alpha");
       await waitForAnswers("alpha", () => lab.network("beta", "mobula"), ["10.31.0.2"], 10_000);
@@ -340,13 +341,6 @@ async function whileSwitchReturns(lab: Lab, go: (pid: number) => Promise<void>) 
   console.log(`  the switch was gone for ${restart} ms`);
   return { flows: seen, restart };
 }
-
-const WATCH_RESTART = `while kill -0 "$1" 2>/dev/null; do sleep 0.01; done
-gone=$(date +%s%3N)
-until ovs-ofctl -O OpenFlow13 dump-flows unix:/run/mobula/ovs/ovsbr-mobula.mgmt table=4 2>/dev/null | grep -q group:; do
-  sleep 0.01
-done
-echo $(($(date +%s%3N) - gone))`;
 
 /** What somebody may delete by hand, on a host of which system, and whether its own traffic notices. */
 const DELETIONS = [
