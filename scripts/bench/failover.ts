@@ -28,7 +28,7 @@ import {
 } from "../../tests/lab/switching.ts";
 import { pause } from "../../tests/lab/wait.ts";
 import { VM_PACKAGES } from "../../tests/vm/qemu.ts";
-import { type Halves, measureOutages, measureThinPath } from "./outages.ts";
+import { type Halves, measureOutages, measureThinPath, THIN_TITLE } from "./outages.ts";
 
 /** What was asked for. */
 export interface FailoverOptions {
@@ -274,8 +274,8 @@ export async function benchFailover(options: FailoverOptions): Promise<void> {
   if (outages > 0) {
     await withLab("failover", hostsOf(HALVES.flat()), async (lab) => {
       await push(lab);
-      await measureThinPath(lab, HALVES.flat(), outages);
-      await measureOutages(lab, HALVES, outages);
+      if (THIN_TITLE.includes(only)) await measureThinPath(lab, HALVES.flat(), outages);
+      await measureOutages(lab, HALVES, outages, only);
     });
   }
   for (const size of hosts) console.log(await measureFleet(size));
@@ -293,7 +293,7 @@ export async function failoverCommand(args: readonly string[]): Promise<number> 
   )
     .option("--rounds <n>", "try each case so many times; 0: none", parseNumber, 20)
     .option("--outages <n>", "try each of the long cases so many times; 0: none", parseNumber, 3)
-    .option("--only <words>", "of the short cases only those whose title holds these words", "")
+    .option("--only <words>", "only cases whose title holds these words", "")
     .option("--machines", "the short cases in virtual machines, with the kernel's datapath", false)
     .option("--hosts <n...>", "sizes of fleets whose path stretch and idle switches are measured", [
       "3",

@@ -76,9 +76,9 @@ interface Outcome {
   readonly broadcasts: Broadcasts;
 }
 
-/** Runs both outages so many times and prints what they cost. */
-export async function measureOutages(lab: Lab, halves: Halves, rounds: number): Promise<void> {
-  for (const one of CASES) {
+/** Runs the outages whose title holds these words so many times and prints what they cost. */
+export async function measureOutages(lab: Lab, halves: Halves, rounds: number, only = ""): Promise<void> {
+  for (const one of CASES.filter(({ title }) => title.includes(only))) {
     const seen: Outcome[] = [];
     for (let round = 0; round < rounds; round++) {
       seen.push(await runOutage(lab, halves, one));
@@ -165,6 +165,7 @@ async function startPair(lab: Lab, pair: Direction, network: "gateway" | "intraw
 
 /** Milliseconds that a path loses packets, and how many of a hundred. */
 const THIN = { time: 60_000, percent: 20 } as const;
+export const THIN_TITLE = `${THIN.percent} % lost both ways for ${THIN.time / 1000} s`;
 const PATH: readonly Direction[] = [["alpha", "beta"], ["beta", "alpha"]];
 
 /** A path that loses packets both ways: how often it is given up, and what users lose. */
@@ -192,9 +193,7 @@ export async function measureThinPath(lab: Lab, names: readonly string[], rounds
     const flaps = after.map((now, index) => Math.round((now.flaps - before[index]!.flaps) / 2));
     const rests = restsOf(watched);
     console.log(
-      `${THIN.percent} % lost both ways for ${THIN.time / 1000} s, round ${round} of ${rounds}: BFD down ${
-        flaps.join(" and ")
-      } times; ` +
+      `${THIN_TITLE}, round ${round} of ${rounds}: BFD down ${flaps.join(" and ")} times; ` +
         `alpha gave the path up ${watched.givenUp.length} times, ${
           rests.map((rest) => rest.toFixed(1)).join(", ") || "-"
         } s apart, and used it ` +
