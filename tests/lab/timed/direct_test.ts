@@ -289,13 +289,11 @@ pathProof(
       async () => (await lab.exec("alpha", isRemembered)).code === 0,
     );
     for (const time of ["the first time", "the second time"]) {
-      const { flows, restart } = await whileSwitchReturns(
+      await whileSwitchReturns(
         lab,
         async (pid) => void await ask(lab, "alpha", ["kill", "-9", String(pid)]),
         outward,
       );
-      const { gap } = flows[outward.join("-")]!;
-      assert(gap <= restart + PATIENCE.killed, `${time} ${gap} ms; expected ${restart} + ${PATIENCE.killed}`);
       for (const peer of ["beta", "gamma"]) {
         const isUsed = async () => (await pathUse(lab, [peer, "alpha"])).used;
         await waitFor(`${peer} to use its path to alpha ${time}`, isUsed, { deadlineMs: HELD_TWICE / 2 });
