@@ -18,10 +18,6 @@ export const OVS_DIR = `${RUN_DIR}/ovs`;
 export const VSCTL = `ovs-vsctl --no-syslog --db=${SWITCH_DB} --timeout=30`;
 /** What the switch had learned before it was restarted on purpose. */
 export const LEARNED_FILE = `${RUN_DIR}/flows.learned`;
-/** What it has learned, written down every few seconds: nobody asks first who kills it. */
-const REMEMBERED_FILE = `${RUN_DIR}/flows.remembered`;
-/** Seconds. */
-const REMEMBER_EVERY = 10;
 
 /** Shell: the cookie that all flows of the present text bear. */
 const FLOW_COOKIE = `$(printf 0x%x "$(cksum <${RUN_DIR}/flows.text | cut -d ' ' -f 1)")`;
@@ -77,9 +73,7 @@ until ${OFCTL("show")} >/dev/null 2>&1; do
 done
 sh -eu ${RESTORE_FILE}
 ${BIN_DIR}/load-flows fresh
-learned=${LEARNED_FILE}
-[ -e $learned ] || learned=${REMEMBERED_FILE}
-[ ! -e $learned ] || ${OFCTL("add-flows", "$learned")}
+[ ! -e ${LEARNED_FILE} ] || ${OFCTL("add-flows", LEARNED_FILE)}
 `;
 
 /** So many times longer than usual the peers of a switch that is about to be restarted wait for its next hello: 3 s unless told. */
@@ -175,23 +169,20 @@ const DELETED_FLOW = `event=DELETED reason=delete table=[${FLOW_TABLES.replaceAl
 const SLOW_INTERVAL = 997;
 
 /**
- * Watches what Open vSwitch writes down of BFD; no path is polled. A path that dies: if the wire to that host is silent too (its switch
+ * Watches what Open vSwitch writes down of BFD; nothing is polled. A path that dies: if the wire to that host is silent too (its switch
  * may be restarting, which is none of the intrawire's business), the host's intrawire address goes over the access network. A path
  * that has died is left alone for 5 s (table 2), for 10 s if it died twice within 30 s, so that nothing flaps faster than that; but only
  * until it is known that the peer's switch has begun anew (one that has just begun knows of no reason why the session was down), and not
  * if it is this host's.
  *
  * A session that begins says hello once a second (RFC 5880, 6.8.3), except when it has a changed interval to tell, and that it has
- * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already (5 s; 1 s where
- * one of the switches has begun anew, for that may happen again and is not the wire's doing), nor where it has never been up: a new
- * fleet has thousands of sessions, and its processors other work.
+ * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already, nor where it
+ * has never been up: a new fleet has thousands of sessions, and its processors other work.
  * What it is told is slow, for it is, and the peer must be patient. Who is up next says so at the usual interval, but has still planned
  * its next hello for a second later (Open vSwitch plans one when it sends the one before): the peer would find the path dead. So there
  * is another change to tell as soon as it is up.
  *
  * Beside that it watches for somebody who deletes flows by hand: a switch without the last one of a table drops what comes there.
- * And it writes down what was learned: a switch that was killed would otherwise have to flood, over a tree that is not there yet, until
- * others speak. An entry that has grown wrong meanwhile lasts as long as any other (300 s), or until its owner speaks.
  */
 export const RUN_PATHS = `state=${RUN_DIR}/paths
 vsctl='${VSCTL} --no-wait'
@@ -296,7 +287,7 @@ began() {
   before=-60
   [ ! -e "$state/$1.hurried" ] || read -r before <"$state/$1.hurried"
   now >"$state/$1.hurried"
-  [ -e "$state/\${1##*-}.lived" ] && [ $(($(now) - before)) -ge "$2" ] || return 0
+  [ -e "$state/\${1##*-}.lived" ] && [ $(($(now) - before)) -ge 5 ] || return 0
   : >"$state/$1.slow"
   tell_changes begins "$1"
 }
@@ -334,25 +325,13 @@ load_again() {
   done
   rm -r "$state/loading"
 }
-remember() {
-  while sleep ${REMEMBER_EVERY}; do
-    # A switch that has just begun anew has not been given it back yet.
-    ! $vsctl get Open_vSwitch . other_config:flow-restore-wait >/dev/null 2>&1 || continue
-    ${OFCTL("--no-stats dump-flows", "table=1")} >"$state/learned" 2>/dev/null || continue
-    grep actions= "$state/learned" >${REMEMBERED_FILE}.new || :
-    mv ${REMEMBERED_FILE}.new ${REMEMBERED_FILE}
-  done
-}
 until [ -S ${OVS_DIR}/db.sock ]; do sleep 0.1; done
 guard </dev/null &
-remember </dev/null &
 ovsdb-client --format=csv --no-headings monitor ${SWITCH_DB} Open_vSwitch Interface name,bfd_status |
 while IFS=, read -r uuid action name status; do
   case $action,$status in
     old,*) continue ;;
-    # Either switch has begun anew, and knows of no reason.
-    *'""No Diagnostic""'*' state=init'*) began "$name" 1 ;;
-    *' state=init'*) began "$name" 5 ;;
+    *' state=init'*) began "$name" ;;
     *' state=up'*) is_up "$name" ;;
   esac
   case $name in mo-path-*) peer=\${name#mo-path-} ;; *) continue ;; esac
