@@ -28,7 +28,7 @@ import {
 } from "../../tests/lab/switching.ts";
 import { pause } from "../../tests/lab/wait.ts";
 import { VM_PACKAGES } from "../../tests/vm/qemu.ts";
-import { type Halves, measureOutages, measureThinPath, THIN_TITLE } from "./outages.ts";
+import { type Halves, measureOutages, measureThinPath, median, THIN_TITLE } from "./outages.ts";
 
 /** What was asked for. */
 export interface FailoverOptions {
@@ -163,7 +163,7 @@ export async function measureCases(lab: Lab, rounds: number, only = ""): Promise
     console.log(title);
     for (const { name } of FLOWS) printRow(name, seen[index]!.flatMap(({ answers }) => answers[name] ?? []));
     const gone = seen[index]!.flatMap(({ gone }) => gone ?? []).sort((a, b) => a - b);
-    if (gone.length > 0) console.log(row("the switch was gone for", middle(gone), gone.at(-1)));
+    if (gone.length > 0) console.log(row("the switch was gone for", median(gone), gone.at(-1)));
   }
 }
 
@@ -173,16 +173,11 @@ function printRow(name: string, answers: readonly Answers[]): void {
   const lost = answers.map((one) => one.lost).sort((a, b) => a - b);
   const duplicates = answers.reduce((sum, one) => sum + one.duplicates, 0);
   const twice = duplicates === 0 ? "" : `, ${duplicates} twice`;
-  console.log(`${row(name, middle(gaps), gaps.at(-1))}  ${middle(lost)}, at most ${lost.at(-1)}${twice}`);
+  console.log(`${row(name, median(gaps), gaps.at(-1))}  ${median(lost)}, at most ${lost.at(-1)}${twice}`);
 }
 
 function row(name: string, median?: number, worst?: number): string {
   return `  ${name.padEnd(52)}${String(median).padStart(8)}${String(worst).padStart(8)}`;
-}
-
-/** Of sorted numbers; of two in the middle, the lower. */
-function middle(sorted: readonly number[]): number {
-  return sorted[Math.floor((sorted.length - 1) / 2)] ?? NaN;
 }
 
 /** Emulated machines, and twenty containers on two cores, need longer than real hosts to prove themselves. */

@@ -102,7 +102,8 @@ export async function measureOutages(lab: Lab, halves: Halves, rounds: number, o
   }
 }
 
-function median(sorted: readonly number[]): number {
+/** Of sorted numbers; of two in the middle, the lower. */
+export function median(sorted: readonly number[]): number {
   return sorted[Math.floor((sorted.length - 1) / 2)] ?? NaN;
 }
 
