@@ -14,7 +14,7 @@ export const FLOW_CONTROL = `${RUN_DIR}/ovs/${LINK.switch}.mgmt`;
 export const OFCTL = (verb: string, ...args: string[]) =>
   ["ovs-ofctl -O OpenFlow13 --timeout=20", verb, `unix:${FLOW_CONTROL}`, ...args].join(" ");
 /** The tables that are written; what the switch learns by itself is in another. */
-export const FLOW_TABLES = "0 3 4 5 6 8";
+export const FLOW_TABLES = "0 3 4 5 6 8 9";
 /**
  * Prints all flows but the learned ones, groups and meters. The order in which they are told means nothing. Ports by their names: one that
  * was deleted and is made again has another number, and the flows still have the old one, which nobody is called by.

@@ -14,7 +14,7 @@ import { HEADER } from "./header.ts";
 /**
  * Tables: where a frame comes from; who has its destination (learned); whose path is held back (run-paths); what is for this host;
  * which way it leaves; into the tree, past what the switch has learned of it; who has sent what is to be taken on; who has sent before
- * from this host (learned); the frames of those who have, and of those who have not.
+ * from this host (learned); the frames of those who have, and of those who have not; whose MAC tells where it is.
  */
 const TABLE = {
   origin: 0,
@@ -26,6 +26,7 @@ const TABLE = {
   sender: 6,
   familiar: 7,
   admit: 8,
+  native: 9,
 } as const;
 
 /** Seconds after which an address that was not heard again is forgotten; the same as in the switch's own table. */
@@ -51,6 +52,13 @@ const RELAYED = 0x8000;
 const LINK_LOCAL = "01:80:c2:00:00:00/ff:ff:ff:ff:ff:f0";
 /** The addresses that `hostMac` gives. */
 const OUR_MACS = "02:6d:6f:00:00:00/ff:ff:ff:00:00:00";
+/**
+ * What each host has itself never moves, so nobody needs to learn it: a switch that has just begun anew finds the other hosts before the
+ * tree is there to flood over.
+ */
+const NATIVES = ["gateway", "veth_fac0"] as const;
+/** In place of a VLAN's number (ovs-fields(7), dl_vlan). */
+const UNTAGGED = "0xffff";
 /** A tunnel without BFD has no link that could go down; LOCAL, whose link neither does, cannot be watched. */
 const ALWAYS_LIVE = LINK.relay;
 const MULTICAST = "01:00:00:00:00:00/01:00:00:00:00:00";
@@ -144,6 +152,7 @@ function localActions(self: number): string[] {
   return [
     learn(self, 0),
     `set_field:${self}->tun_id`,
+    `resubmit(,${TABLE.native})`,
     `resubmit(,${TABLE.known})`,
     `resubmit(,${TABLE.held})`,
     `resubmit(,${TABLE.out})`,
@@ -164,6 +173,9 @@ function peerLines(peer: number): string[] {
       `group:${GROUP.relay + peer}`,
     ]),
     flow(TABLE.sender, 10, `tun_src=${hostAddresses(peer).tunnel}`, [`set_field:${peer}->tun_id`]),
+    ...NATIVES.map((role) =>
+      flow(TABLE.native, 10, `dl_vlan=${UNTAGGED},dl_dst=${hostMac(peer, role)}`, [knownAt(peer)])
+    ),
     flow(TABLE.out, 15, `reg1=${peer},reg3=1`, [`group:${GROUP.held + peer}`]),
     flow(TABLE.out, 10, `reg1=${peer}`, [`group:${peer}`]),
   ];
@@ -179,7 +191,11 @@ function learnFamiliar(self: number): string {
 function learn(cookie: number, host: number): string {
   return `learn(table=${TABLE.known},hard_timeout=${AGING},priority=10,cookie=${cookie},limit=${LEARN_LIMIT},` +
     "NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]," +
-    `load:${host}->NXM_NX_REG1[0..15],load:1->NXM_NX_REG2[0])`;
+    `${knownAt(host)})`;
+}
+
+function knownAt(host: number): string {
+  return `load:${host}->NXM_NX_REG1[0..15],load:1->NXM_NX_REG2[0]`;
 }
 
 function flow(table: number, priority: number, match: string, actions: readonly string[]): string {

@@ -176,8 +176,9 @@ const SLOW_INTERVAL = 997;
  * if it is this host's.
  *
  * A session that begins says hello once a second (RFC 5880, 6.8.3), except when it has a changed interval to tell, and that it has
- * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already, nor where it
- * has never been up: a new fleet has thousands of sessions, and its processors other work.
+ * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already (5 s; 1 s where
+ * one of the switches has begun anew, for that may happen again and is not the wire's doing), nor where it has never been up: a new
+ * fleet has thousands of sessions, and its processors other work.
  * What it is told is slow, for it is, and the peer must be patient. Who is up next says so at the usual interval, but has still planned
  * its next hello for a second later (Open vSwitch plans one when it sends the one before): the peer would find the path dead. So there
  * is another change to tell as soon as it is up.
@@ -287,7 +288,7 @@ began() {
   before=-60
   [ ! -e "$state/$1.hurried" ] || read -r before <"$state/$1.hurried"
   now >"$state/$1.hurried"
-  [ -e "$state/\${1##*-}.lived" ] && [ $(($(now) - before)) -ge 5 ] || return 0
+  [ -e "$state/\${1##*-}.lived" ] && [ $(($(now) - before)) -ge "$2" ] || return 0
   : >"$state/$1.slow"
   tell_changes begins "$1"
 }
@@ -331,7 +332,9 @@ ovsdb-client --format=csv --no-headings monitor ${SWITCH_DB} Open_vSwitch Interf
 while IFS=, read -r uuid action name status; do
   case $action,$status in
     old,*) continue ;;
-    *' state=init'*) began "$name" ;;
+    # Either switch has begun anew, and knows of no reason.
+    *'""No Diagnostic""'*' state=init'*) began "$name" 1 ;;
+    *' state=init'*) began "$name" 5 ;;
     *' state=up'*) is_up "$name" ;;
   esac
   case $name in mo-path-*) peer=\${name#mo-path-} ;; *) continue ;; esac

@@ -153,8 +153,14 @@ export async function measureCases(lab: Lab, rounds: number, only = ""): Promise
   const seen = cases.map((): Try[] => []);
   await mend(lab);
   for (let round = 1; round <= rounds; round++) {
-    for (const [index, one] of cases.entries()) seen[index]!.push(await runOnce(lab, one));
-    console.log(`round ${round} of ${rounds}: load ${Deno.loadavg()[0]!.toFixed(1)}`);
+    const gaps: number[] = [];
+    for (const [index, one] of cases.entries()) {
+      const shown = await runOnce(lab, one);
+      seen[index]!.push(shown);
+      gaps.push(Math.max(...Object.values(shown.answers).map(({ gap }) => gap)));
+    }
+    const load = Deno.loadavg()[0]!.toFixed(1);
+    console.log(`round ${round} of ${rounds}: longest gap of each case ${gaps.join(", ")} ms, load ${load}`);
   }
   console.log(
     `\n${"longest time without an answer, ms".padEnd(54)}${"median".padStart(8)}${"worst".padStart(8)}  lost`,

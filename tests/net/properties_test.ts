@@ -75,7 +75,9 @@ Deno.test("networkSteps: a host that leaves the fleet takes its peer, its ports 
       assertMatch(
         line,
         new RegExp(
-          `mo-path-${gone},|reg1=${gone},|tun_id=(${gone}|${gone + 0x8000}),|set_field:${gone}->tun_id`,
+          `mo-path-${gone},|reg1=${gone},|tun_id=(${gone}|${
+            gone + 0x8000
+          }),|set_field:${gone}->tun_id|load:${gone}->`,
         ),
       );
     }
