@@ -5,7 +5,9 @@ import { stringify } from "@std/yaml";
 import type { Lab } from "./lab.ts";
 
 /** Where labs run beside each other, a switch that stands still for a moment is not to be taken for dead. */
-const PATIENCE = Deno.env.get("MOBULA_LAB_BUSY") === "1" ? { mobula_bfd_multiplier: 10 } : {};
+const PATIENCE = Deno.env.get("MOBULA_LAB_BUSY") === "1"
+  ? { mobula_bfd_interval: 300, mobula_bfd_multiplier: 4 }
+  : {};
 
 /** What the inventory says beyond the hosts. */
 export interface InventoryOptions {

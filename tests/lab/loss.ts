@@ -1,9 +1,10 @@
 /**
  * What a change costs: pings every 10 ms between all hosts on both networks while something goes on, and how many had no answer.
- * Starts `ping` in the lab's hosts; writes logs into the lab's directory.
+ * Starts `fping` in the networks of the lab's hosts; writes logs into the lab's directory.
  */
 import { assertEquals } from "@std/assert";
 import { hostAddresses } from "../../lib/address.ts";
+import { fping, parseFping } from "./fping.ts";
 import type { Lab, LabHost, Place } from "./lab.ts";
 import { isAlive, type ProcessRecord, start } from "./process.ts";
 import { WORLD } from "./underlay.ts";
@@ -34,6 +35,11 @@ interface Probe extends Pick<Loss, "way" | "from" | "to"> {
 }
 
 interface Running extends Probe {
+  readonly prober: Prober;
+}
+
+/** All probes that leave from one place. */
+interface Prober {
   readonly process: ProcessRecord;
   readonly log: string;
 }
@@ -44,16 +50,18 @@ export async function lossDuring<T>(
   hosts: readonly LabHost[],
   work: () => Promise<T>,
 ): Promise<{ readonly result: T; readonly losses: readonly Loss[] }> {
-  const running = await Promise.all(probesOf(lab, hosts).map((probe) => startProbe(lab, probe)));
+  const places = Map.groupBy(probesOf(lab, hosts), ({ from }) => from);
+  const running = (await Promise.all([...places.values()].map((probes) => startProbes(lab, probes)))).flat();
+  const probers = [...new Set(running.map(({ prober }) => prober))];
   try {
     for (const probe of running) await awaitAnswers(probe, 5);
     const result = await work();
     for (const probe of running) await awaitAnswers(probe, lastAnswer(probe) + 20);
-    await endAll(running);
+    await endAll(probers);
     return { result, losses: running.map(lossOf) };
   } finally {
-    await endAll(running);
-    for (const { log } of running) await Deno.remove(log);
+    await endAll(probers);
+    for (const { log } of probers) await Deno.remove(log);
   }
 }
 
@@ -72,28 +80,19 @@ function probesOf(lab: Lab, hosts: readonly LabHost[]): Probe[] {
   ];
 }
 
-async function startProbe(lab: Lab, probe: Probe): Promise<Running> {
+async function startProbes(lab: Lab, probes: readonly Probe[]): Promise<Running[]> {
   const log = `${lab.directory}/probe-${crypto.randomUUID()}.log`;
-  const argv = ["ping", "-n", "-D", "-i", String(INTERVAL / 1000), probe.address];
-  const process = await start(probe.place.enter(argv), { cgroup: lab.state.cgroup, log });
-  return { ...probe, process, log };
+  const addresses = probes.map(({ address }) => address);
+  const argv = fping(addresses, { interval: INTERVAL });
+  const process = await start(probes[0]!.place.enter(argv), { cgroup: lab.state.cgroup, log });
+  const prober: Prober = { process, log };
+  return probes.map((probe) => ({ ...probe, prober }));
 }
 
-/** Number of the probe → seconds since 1970 at which its answer came. */
-function answers({ log }: Running): Map<number, number> {
-  const lines = Deno.readTextFileSync(log).matchAll(/^\[([\d.]+)\] \d+ bytes from .* icmp_seq=(\d+) /gm);
-  return unwrapped([...lines].map(([, time, seq]) => [Number(seq), Number(time)]));
-}
-
-/** The number has 16 bits: after 65535 comes 0. */
-function unwrapped(rows: readonly (readonly [number, number])[]): Map<number, number> {
-  let high = 0;
-  let last = 0;
-  return new Map(rows.map(([seq, time]) => {
-    if (seq + high < last - 32768) high += 65536;
-    last = Math.max(last, seq + high);
-    return [seq + high, time];
-  }));
+/** Number of the probe, from 1 → seconds since 1970 at which its answer came. */
+function answers({ prober, address }: Running): Map<number, number> {
+  const all = parseFping(Deno.readTextFileSync(prober.log));
+  return new Map(all.filter((one) => one.address === address).map(({ number, time }) => [number, time]));
 }
 
 function lastAnswer(probe: Running): number {
@@ -105,9 +104,9 @@ async function awaitAnswers(probe: Running, wanted: number): Promise<void> {
   await waitFor(what, () => lastAnswer(probe) >= wanted, { deadlineMs: 60_000 });
 }
 
-async function endAll(running: readonly Running[]): Promise<void> {
-  for (const { process } of running) if (isAlive(process)) Deno.kill(process.pid, "SIGINT");
-  await waitFor("ping to end", () => running.every(({ process }) => !isAlive(process)), { intervalMs: 20 });
+async function endAll(probers: readonly Prober[]): Promise<void> {
+  for (const { process } of probers) if (isAlive(process)) Deno.kill(process.pid, "SIGINT");
+  await waitFor("fping to end", () => probers.every(({ process }) => !isAlive(process)), { intervalMs: 20 });
 }
 
 function lossOf(probe: Running): Loss {

@@ -6,6 +6,7 @@ import { must, run } from "./process.ts";
 /** What a fresh Debian 12 lacks for building images, booting containers and playing the Internet. */
 export const MACHINE_PACKAGES: readonly string[] = [
   "dnsmasq-base",
+  "fping",
   "iproute2",
   "iputils-ping",
   "mmdebstrap",

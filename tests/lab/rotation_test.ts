@@ -23,7 +23,7 @@ const TIMEOUT = 10;
  * New keys are what is measured: a busy machine, on which a switch may wait long for a processor, shall not count as a dead path.
  * The loss test has the usual patience.
  */
-const PATIENT = { mobula_bfd_multiplier: 10 };
+const PATIENT = { mobula_bfd_interval: 300, mobula_bfd_multiplier: 4 };
 
 type Keys = Readonly<Record<string, string>>;
 

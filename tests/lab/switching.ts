@@ -2,6 +2,7 @@
  * What the tests of the access network's switching need: paths that are cut, pings that are counted, and the switch's own counters.
  * Runs programs in the places of a lab.
  */
+import { type Answer, fping, parseFping } from "./fping.ts";
 import type { Lab, Place } from "./lab.ts";
 import { isAlive, must, start } from "./process.ts";
 import { ask } from "./snapshot.ts";
@@ -74,16 +75,16 @@ export const INTERVAL_MS = 20;
 /** Pings an address every 20 ms until it is stopped; resolves after the first answers. */
 export async function startFlow(lab: Lab, name: string, place: Place, address: string): Promise<Flow> {
   const log = `${lab.directory}/flow-${crypto.randomUUID()}.log`;
-  const argv = ["ping", "-n", "-D", "-i", String(INTERVAL_MS / 1000), address];
+  const argv = fping([address], { interval: INTERVAL_MS });
   const process = await start(place.enter(argv), { cgroup: lab.state.cgroup, log });
-  const seen = () => parsePing(Deno.readTextFileSync(log));
+  const seen = () => seenOf(parseFping(Deno.readTextFileSync(log)));
   const answers = () => seen().numbers.length;
   await waitFor(`the first answers of ${name}`, () => answers() > 5);
   const stop = async () => {
     const before = answers();
     await waitFor(`later answers of ${name}`, () => answers() > before + 5);
     if (isAlive(process)) Deno.kill(process.pid, "SIGINT");
-    await waitFor("ping to end", () => !isAlive(process), { intervalMs: 20 });
+    await waitFor("fping to end", () => !isAlive(process), { intervalMs: 20 });
     const { numbers, gap } = seen();
     await Deno.remove(log);
     const distinct = new Set(numbers).size;
@@ -93,12 +94,11 @@ export async function startFlow(lab: Lab, name: string, place: Place, address: s
   return { name, answers, stop };
 }
 
-/** Output of `ping -D` → numbers of the answers, and the longest time between two of them. */
-export function parsePing(text: string): { readonly numbers: readonly number[]; readonly gap: number } {
-  const found = [...text.matchAll(/^\[([0-9.]+)\] \d+ bytes from .* icmp_seq=(\d+) /gm)];
-  const times = found.map(([, time]) => Number(time) * 1000);
+/** Answers → their numbers, and the longest time between two of them, milliseconds. */
+function seenOf(answers: readonly Answer[]): { readonly numbers: readonly number[]; readonly gap: number } {
+  const times = answers.map(({ time }) => time * 1000);
   const gaps = times.slice(1).map((time, index) => time - (times[index] ?? time));
-  return { numbers: found.map(([, , number]) => Number(number)), gap: Math.round(Math.max(0, ...gaps)) };
+  return { numbers: answers.map(({ number }) => number), gap: Math.round(Math.max(0, ...gaps)) };
 }
 
 /** Pings that run at the same time. */

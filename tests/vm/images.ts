@@ -70,7 +70,7 @@ async function variant(suite: Suite): Promise<ImageVariant> {
     packages: [
       ...["linux-image-cloud-amd64", "initramfs-tools", "apparmor", "apparmor-profiles", "kmod"],
       // What the guests behind a host run, and what the tests send streams with.
-      ...["busybox", "keepalived", "socat"],
+      ...["busybox", "fping", "keepalived", "socat"],
       // Providers' images have it for cloud-init. An emulated machine would compile it for minutes.
       "python3",
     ],
