@@ -1,7 +1,7 @@
 /**
  * What one host is told of the configuration, and the same checked again when it arrives there. Pure.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { inNetwork, MAX_HOST_ID, MIN_HOST_ID, NETWORKS } from "./address.ts";
 import {
   BFD_INTERVAL,

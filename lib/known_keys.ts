@@ -2,7 +2,7 @@
  * The keys that hosts may be using while their keys are being replaced: every host knows the old and the new one of every other.
  * Pure.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { HostError } from "./errors.ts";
 import { isKey } from "./keys.ts";
 

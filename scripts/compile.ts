@@ -3,7 +3,7 @@
  * Starts Deno, writes the output and `.cache/`.
  */
 import { Command, Option } from "@commander-js/extra-typings";
-import { dirname, fromFileUrl, resolve } from "@std/path";
+import { basename, dirname, extname, fromFileUrl, resolve } from "@std/path";
 import { gzipCopy } from "../lib/executable.ts";
 import type { BuildKind } from "../lib/build_info.ts";
 import config from "../deno.json" with { type: "json" };
@@ -81,9 +81,11 @@ async function makeKind(options: MakeOptions, work: string): Promise<Chosen> {
 }
 
 async function compiled({ entry, denoVersion }: MakeOptions, work: string): Promise<Chosen> {
-  const program = `${work}/program.js`;
-  const failure = await bundle({ entry, config: `${ROOT}/deno.json`, output: program });
-  const source = failure === undefined ? { program } : { program: entry, config: `${ROOT}/deno.json` };
+  const folder = `${work}/program`;
+  const failure = await bundle({ entry, config: `${ROOT}/deno.json`, output: folder, split: true });
+  const source = failure === undefined
+    ? { program: `${folder}/${basename(entry, extname(entry))}.js` }
+    : { program: entry, config: `${ROOT}/deno.json` };
   const deno = await compileProgram({ ...source, output: `${work}/mobula`, denoVersion });
   const runtime = denortGiven() ? "runtime part from DENORT_BIN" : "runtime part downloaded by Deno";
   return { kind: "compiled", deno, reason: failure ? `${runtime}; not bundled: ${failure}` : runtime };

@@ -1,7 +1,7 @@
 /**
  * Asks the executable on a host to do something and understands its answer. Effects: through the connection it is given.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { HostError, TransportError } from "../errors.ts";
 import type * as protocol from "../host/protocol.ts";
 import type { Output } from "../step.ts";
