@@ -58,23 +58,20 @@ export async function sendFrame(place: Place, link: string, frame: Frame): Promi
   await must(place.enter(["socat", "-u", "STDIN", `INTERFACE:${link}`]), { stdin: renderFrame(frame) });
 }
 
+/** Bytes of a frame that are kept; each takes as many of tcpdump's buffer. */
+const LONGEST = 10_000;
+/** Kibibytes: a flood may be quicker than tcpdump for a moment. */
+const BUFFER = 65_536;
+
 /** Starts capturing incoming frames on an interface of the place; the filter is tcpdump's. */
 export async function capture(lab: Lab, place: Place, link: string, filter = ""): Promise<Capture> {
   await Deno.mkdir(`${lab.directory}/captures`, { recursive: true });
   const file = `${lab.directory}/captures/${crypto.randomUUID()}.pcap`;
-  // Straight to the file after each frame, and as root: the directory is not for others.
+  // Straight to the file after each frame: what the kernel still holds back when tcpdump is stopped is lost. And as root: the directory is
+  // not for others.
   const argv = [
-    "tcpdump",
-    "-n",
-    "-i",
-    link,
-    "-Q",
-    "in",
-    "-U",
-    "-Z",
-    "root",
-    "-w",
-    file,
+    ...["tcpdump", "-n", "-i", link, "-Q", "in", "-Z", "root"],
+    ...["--immediate-mode", "-s", String(LONGEST), "-B", String(BUFFER), "-U", "-w", file],
     ...filter.split(" ").filter(Boolean),
   ];
   const process = await start(place.enter(argv), { cgroup: lab.state.cgroup, log: `${file}.log` });
