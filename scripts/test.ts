@@ -101,7 +101,11 @@ async function main(names: readonly string[], { filter, all }: Options): Promise
     await ensureImage("bookworm", "bare");
   }
   const rows: [Suite, boolean, Counts | undefined, number][] = [];
+  let images: Promise<unknown> | undefined;
   for (const suite of suites) {
+    if (suite.counts && suites.some(({ name }) => name === "vm")) images ??= makeMachineImages();
+    // What takes all processors, or is timed, has them for itself.
+    if (suite.name === "lab" || suite.name === "timed" || suite.name === "vm") await images;
     console.log(`\n== ${suite.name}: ${suite.title}`);
     const start = performance.now();
     const { ok, counts } = suite.counts
@@ -111,6 +115,7 @@ async function main(names: readonly string[], { filter, all }: Options): Promise
     // Code that does not type-check need not be tried.
     if (!ok && !suite.counts) break;
   }
+  await images;
   console.log("");
   for (const [{ name }, ok, counts, seconds] of rows) {
     const tests = counts ? `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped` : "";
@@ -132,6 +137,12 @@ async function main(names: readonly string[], { filter, all }: Options): Promise
 
 function hasQemu(): boolean {
   return ["/usr/bin", "/usr/local/bin"].some((folder) => exists(`${folder}/qemu-system-x86_64`));
+}
+
+/** Begins with what the virtual machines' tests would begin with, behind tests that mostly wait; should it fail, they will say so. */
+async function makeMachineImages(): Promise<void> {
+  const args = ["-n", "19", Deno.execPath(), "run", "-A", `${import.meta.dirname}/machine_images.ts`];
+  await new Deno.Command("nice", { args, stdin: "null" }).spawn().status;
 }
 
 async function runDeno(args: readonly string[], jobs?: number): Promise<boolean> {

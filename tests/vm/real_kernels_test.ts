@@ -9,7 +9,6 @@ import { allInnerAddresses, waitForAnswers } from "../lab/probes.ts";
 import { expectCode, setStage } from "../lab/proof.ts";
 import { declareCompany } from "./company.ts";
 import { declareLacking } from "./lacking.ts";
-import { declareLoss } from "./loss.ts";
 import { declareMtu } from "./mtu.ts";
 import { declareNeighbours } from "./neighbours.ts";
 import { declareOutside, ensureClient } from "./outside.ts";
@@ -30,7 +29,6 @@ import {
   waitForNetwork,
 } from "./stage.ts";
 import { declareSwitch } from "./switch.ts";
-import { declareThinPath } from "./thin_path.ts";
 import { declareTree } from "./tree.ts";
 import { declareVlans } from "./vlans.ts";
 
@@ -116,10 +114,8 @@ declareOutside(proof);
 declareVlans(proof);
 declareNeighbours(proof);
 declareMtu(proof);
-declareLoss(proof);
 declareTree(proof);
 declareSwitch(proof);
-declareThinPath(proof);
 declareRepairs(proof);
 const { afterReboot } = declareCompany(proof);
 
