@@ -4,7 +4,8 @@
  */
 import { Command } from "@commander-js/extra-typings";
 import { ensureImage } from "../tests/lab/images.ts";
-import { ensurePackages } from "../tests/lab/packages.ts";
+import { ensurePackages, MACHINE_PACKAGES } from "../tests/lab/packages.ts";
+import { VM_PACKAGES } from "../tests/vm/qemu.ts";
 import { machinesLeftOut } from "./machines_left_out.ts";
 
 /** One run of `deno test`, or a check that is no test. */
@@ -95,15 +96,16 @@ async function main(names: readonly string[], { filter, all }: Options): Promise
       ? names.includes(name)
       : (counts || filter === undefined) && !(name === "vm" && left !== undefined)
   ).map((suite) => all ? { ...suite, deno: suite.more ?? suite.deno } : suite);
-  // Nothing is left out for want of a program: wg, and the sshd of a lab image.
+  const machines = suites.some(({ name }) => name === "vm");
+  // Nothing is left out for want of a program: wg, and the sshd of a lab image. Later on, a test may be installing something.
   if (suites.some(({ counts }) => counts)) {
-    await ensurePackages();
+    await ensurePackages(machines ? [...MACHINE_PACKAGES, ...VM_PACKAGES] : MACHINE_PACKAGES);
     await ensureImage("bookworm", "bare");
   }
   const rows: [Suite, boolean, Counts | undefined, number][] = [];
   let images: Promise<unknown> | undefined;
   for (const suite of suites) {
-    if (suite.counts && suites.some(({ name }) => name === "vm")) images ??= makeMachineImages();
+    if (suite.counts && machines) images ??= makeMachineImages();
     // What takes all processors, or is timed, has them for itself.
     if (suite.name === "lab" || suite.name === "timed" || suite.name === "vm") await images;
     console.log(`\n== ${suite.name}: ${suite.title}`);
