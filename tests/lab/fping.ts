@@ -29,14 +29,12 @@ export function fping(addresses: readonly string[], { interval }: { readonly int
   ];
 }
 
-/** Both of its outputs → the answers in the order in which they came; one that came twice is there twice (fping(8), 5.0 to 5.3). */
+/** What it says → the answers in the order in which they came; one that came twice is there twice (fping(8), 5.0 to 5.3). */
 export function parseFping(text: string): Answer[] {
-  const found = text.matchAll(
-    /^(?:\[([\d.]+)\] )?([\d.]+) +: (?:duplicate for )?\[(\d+)\], \d+ bytes, [\d.]+ ms/gm,
-  );
-  let last = 0;
-  return [...found].map(([, time, address, number]) => {
-    if (time !== undefined) last = Number(time);
-    return { address: address!, number: Number(number) + 1, time: last };
-  });
+  const found = text.matchAll(/^\[([\d.]+)\] ([\d.]+) +: \[(\d+)\], \d+ bytes, [\d.]+ ms/gm);
+  return [...found].map(([, time, address, number]) => ({
+    address: address!,
+    number: Number(number) + 1,
+    time: Number(time),
+  }));
 }

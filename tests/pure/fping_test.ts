@@ -11,7 +11,7 @@ Deno.test("fping: each address at its interval, until it is interrupted", () => 
 Deno.test("parseFping: answers with their times; what came twice is there twice; silence and ICMP's words are none", () => {
   const said = `[1795963698.26566] 10.30.0.3   : [0], 64 bytes, 0.026 ms (0.026 avg, 0% loss)
 [1795963698.26678] 10.31.128.3 : [0], 64 bytes, 12.1 ms (12.1 avg, 0% loss)
-10.30.0.3 : duplicate for [0], 64 bytes, 1.2 ms
+[1795963698.27443] 10.30.0.3   : [0], 64 bytes, 0.315 ms (0.188 avg, 0% loss)
 [1795963700.28566] 10.30.0.3   : [1], timed out (0.026 avg, 50% loss)
 ICMP Host Unreachable from 10.30.0.2 for ICMP Echo sent to 10.30.0.3
 [1795963698.30573] 10.30.0.3   : [2], 64 bytes, 0.023 ms (0.025 avg, 33% loss)
@@ -19,7 +19,7 @@ ICMP Host Unreachable from 10.30.0.2 for ICMP Echo sent to 10.30.0.3
   assertEquals(parseFping(said), [
     { address: "10.30.0.3", number: 1, time: 1795963698.26566 },
     { address: "10.31.128.3", number: 1, time: 1795963698.26678 },
-    { address: "10.30.0.3", number: 1, time: 1795963698.26678 },
+    { address: "10.30.0.3", number: 1, time: 1795963698.27443 },
     { address: "10.30.0.3", number: 3, time: 1795963698.30573 },
   ]);
 });
