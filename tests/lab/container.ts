@@ -4,12 +4,10 @@
 import {
   type CommandResult,
   containerInit,
-  groupMembers,
-  killGroup,
+  endGroup,
   killProcess,
   must,
   type ProcessRecord,
-  removeGroup,
   run,
   start,
 } from "./process.ts";
@@ -182,11 +180,7 @@ const HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 async function cut(state: LabState, host: LabHost): Promise<void> {
   if (host.process !== undefined) killProcess(host.process);
-  killGroup(host.cgroup);
-  await waitFor(`${host.name} to be off`, () => groupMembers(host.cgroup).length === 0, { intervalMs: 20 });
-  await waitFor(`the control group of ${host.name} to be free`, () => removeGroup(host.cgroup), {
-    intervalMs: 20,
-  });
+  await endGroup(host.cgroup, host.name);
   await waitFor(`the cable of ${host.name} to be gone`, () => unplugged(state, host), { intervalMs: 20 });
 }
 

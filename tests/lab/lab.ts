@@ -8,11 +8,10 @@ import type { HostDriver, HostExecOptions } from "./driver.ts";
 import { requireRoot } from "./packages.ts";
 import {
   type CommandResult,
+  endGroup,
   groupMembers,
-  killGroup,
   killProcess,
   must,
-  removeGroup,
   run,
   type RunOptions,
 } from "./process.ts";
@@ -196,13 +195,7 @@ export async function down(name: string): Promise<void> {
   for (const process of [...state.processes, ...state.hosts.flatMap((host) => host.process ?? [])]) {
     killProcess(process);
   }
-  killGroup(blank.cgroup);
-  await waitFor(`the processes of lab ${name} to end`, () => groupMembers(blank.cgroup).length === 0, {
-    intervalMs: 20,
-  });
-  await waitFor(`the control groups of lab ${name} to be free`, () => removeGroup(blank.cgroup), {
-    intervalMs: 20,
-  });
+  await endGroup(blank.cgroup, `lab ${name}`);
   await removeNamespaces(name);
   await must(["rm", "-rf", "--one-file-system", blank.directory]);
   for (const parent of [LABS_DIRECTORY, blank.cgroup.slice(0, blank.cgroup.lastIndexOf("/"))]) {

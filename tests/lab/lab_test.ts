@@ -9,7 +9,17 @@ import { writeInventory } from "./inventory.ts";
 import { down, type Lab, openLab, printJournals, traces, up, withLab } from "./lab.ts";
 import { expectPowerCut, expectReboot } from "./life.ts";
 import { ensurePackages } from "./packages.ts";
-import { containerInit, isAlive, must, type ProcessRecord, startTime } from "./process.ts";
+import {
+  containerInit,
+  endGroup,
+  groupMembers,
+  isAlive,
+  must,
+  type ProcessRecord,
+  run,
+  startTime,
+  unifiedHierarchy,
+} from "./process.ts";
 import { loadState } from "./state.ts";
 import { waitFor } from "./wait.ts";
 
@@ -196,6 +206,20 @@ Deno.test("down: removes a lab whose maker was killed in the middle", async () =
   assert(traces(name).length > 0, "a killed maker leaves its lab");
   await down(name);
   assertEquals(traces(name), []);
+});
+
+/** A hundred who join a group one after the other, from outside, and would stay for a minute. */
+const JOINERS =
+  'for turn in $(seq 100); do ( { echo 0 >"$1/cgroup.procs"; } 2>/dev/null && exec sleep 60 ) & done; wait';
+
+Deno.test("endGroup: ends who joins while the group is being ended", async () => {
+  const cgroup = `${unifiedHierarchy()}/selftest-${crypto.randomUUID()}`;
+  await Deno.mkdir(cgroup);
+  const joiners = run(["sh", "-c", JOINERS, "sh", cgroup]);
+  await waitFor("somebody to be in the group", () => groupMembers(cgroup).length > 0, { intervalMs: 1 });
+  await endGroup(cgroup, "the test");
+  assertEquals((await joiners).code, 0);
+  assertEquals(groupMembers(cgroup), []);
 });
 
 Deno.test("withLab: removes the lab on SIGTERM", async () => {

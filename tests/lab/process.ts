@@ -2,6 +2,7 @@
  * Commands and processes of the lab. Runs programs, reads `/proc`, moves processes into control groups.
  * A process that outlives its call is remembered by id and start time, so that a reused id is never ended.
  */
+import { waitFor } from "./wait.ts";
 
 /** What a command said and how it ended. */
 export interface CommandResult {
@@ -158,7 +159,7 @@ function readLines(path: string): string[] {
 }
 
 /** Removes a control group and the groups below it; false while one of them is still in use. */
-export function removeGroup(cgroup: string): boolean {
+function removeGroup(cgroup: string): boolean {
   for (const child of childGroups(cgroup)) removeGroup(child);
   try {
     Deno.removeSync(cgroup);
@@ -168,8 +169,25 @@ export function removeGroup(cgroup: string): boolean {
   }
 }
 
+/**
+ * Ends every process of a control group and removes the group; done when there is none. Who joins from outside meanwhile ends as well:
+ * what a killed maker had just begun goes on without it, and would come in after the first kill.
+ */
+export async function endGroup(cgroup: string, owner: string): Promise<void> {
+  await waitFor(`the control group of ${owner} to be free`, () => {
+    killGroup(cgroup);
+    if (removeGroup(cgroup)) return true;
+    throw new Error(`still there: ${groupMembers(cgroup).map(describeProcess).join(", ") || "groups alone"}`);
+  }, { intervalMs: 20 });
+}
+
+function describeProcess(pid: number): string {
+  const command = readLines(`/proc/${pid}/cmdline`).join(" ").replaceAll("\0", " ").trim();
+  return `${pid} ${statFields(pid)?.[0] ?? "gone"} (${command.slice(0, 80)})`;
+}
+
 /** Ends every process of a control group at once, also those that fork meanwhile. */
-export function killGroup(cgroup: string): void {
+function killGroup(cgroup: string): void {
   try {
     Deno.writeTextFileSync(`${cgroup}/cgroup.kill`, "1", { create: false });
   } catch (error) {

@@ -4,13 +4,11 @@
  */
 import {
   type CommandResult,
-  groupMembers,
+  endGroup,
   isAlive,
-  killGroup,
   killProcess,
   must,
   type ProcessRecord,
-  removeGroup,
   run,
   start,
 } from "../lab/process.ts";
@@ -207,11 +205,7 @@ function enterNetwork(host: LabHost, namespace: string | undefined, argv: readon
 
 async function cut(state: LabState, host: LabHost): Promise<void> {
   if (host.process !== undefined) killProcess(host.process);
-  killGroup(host.cgroup);
-  await waitFor(`${host.name} to be off`, () => groupMembers(host.cgroup).length === 0, { intervalMs: 20 });
-  await waitFor(`the control group of ${host.name} to be free`, () => removeGroup(host.cgroup), {
-    intervalMs: 20,
-  });
+  await endGroup(host.cgroup, host.name);
   await run(["ip", "-n", state.namespace, "link", "delete", tapName(host)]);
 }
 
