@@ -8,7 +8,7 @@ import type { Runner, Step } from "../step.ts";
 import { type Context, generationDir, readConfig, readJson, readState, writeJson } from "./context.ts";
 import { lockedArmed } from "./lock.ts";
 import { ARMED_FILE, FAILURE_FILE, INSTALL_DIR } from "./paths.ts";
-import { runStep, runSteps } from "./run_steps.ts";
+import { runStep } from "./run_steps.ts";
 import { readBootId } from "./status.ts";
 
 /** Seconds that a host waits for a confirmation unless told. */
@@ -123,15 +123,12 @@ async function prepareUndo(runner: Runner): Promise<void> {
   const seen = await runner.readFiles([...files.map(({ path }) => path), ENABLED_LINK]);
   const changed = files.filter(({ path, content }) => seen.get(path) !== content);
   for (const file of changed) await runner.writeFile(file);
-  const steps = [
-    ...changed.length === 0
-      ? []
-      : [{ title: "reload systemd's units", argv: ["systemctl", "daemon-reload"] }],
-    ...seen.get(ENABLED_LINK) !== undefined && changed.length === 0
-      ? []
-      : [{ title: `enable ${ROLLBACK_UNIT}`, argv: ["systemctl", "enable", "--quiet", ROLLBACK_UNIT] }],
-  ];
-  await runSteps(runner, steps, () => {});
+  if (changed.length === 0 && seen.get(ENABLED_LINK) !== undefined) return;
+  // This lets systemd read its units anew as well.
+  await runStep(runner, {
+    title: `enable ${ROLLBACK_UNIT}`,
+    argv: ["systemctl", "enable", "--quiet", ROLLBACK_UNIT],
+  });
 }
 
 /** What `systemctl enable` makes. */

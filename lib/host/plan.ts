@@ -138,7 +138,9 @@ export function planHost(input: HostInput, seen: SeenHost): HostPlan {
     reloads.filter((name) => RELOADS[name].when === when && isRunning(name, seen)).map((name) =>
       RELOADS[name].step
     );
-  const enable = { title: `enable ${MAIN_UNIT}`, argv: ["systemctl", "enable", "--quiet", MAIN_UNIT] };
+  // A link for the next boot: nothing that systemd would have to read its units anew for.
+  const argv = ["systemctl", "enable", "--quiet", "--no-reload", MAIN_UNIT];
+  const enable = { title: `enable ${MAIN_UNIT}`, argv };
   return {
     files,
     reloads,

@@ -2,7 +2,7 @@
  * The small programs around the switch: its flows, what it is given when it starts, and what is done about paths that die. Pure.
  */
 import { LINK } from "../net/network.ts";
-import { FLOW_CONTROL, FLOW_TABLES, LIST_FLOWS, OFCTL, RUN_DIR, SWITCH_DB } from "../net/seen.ts";
+import { dumpFlows, FLOW_CONTROL, FLOW_TABLES, LIST_FLOWS, OFCTL, RUN_DIR, SWITCH_DB } from "../net/seen.ts";
 import { BIN_DIR, DETOUR_PROTOCOL } from "../net/steps.ts";
 import { ETC_DIR } from "./dnsmasq.ts";
 
@@ -51,10 +51,10 @@ done
 pick group | sed 's/^/add_or_mod /' | ${OFCTL("add-groups", "-")}
 pick flow | sed -e "s/^/cookie=$cookie,/" -e "$meters" | ${OFCTL("add-flows", "-")}
 [ "\${1:-}" != fresh ] || exit 0
-for table in ${FLOW_TABLES}; do
-  ${OFCTL("--no-stats dump-flows", "table=$table")} | grep actions= | grep -v "cookie=$cookie," |
-    sed -e 's/ actions=.*//' -e 's/cookie=[^ ]* *//' -e 's/table=[^ ]* *//' -e "s/^ */table=$table,/"
-done | ${OFCTL("--strict del-flows", "-")}
+${dumpFlows()} | grep -v "cookie=$cookie," |
+  sed -e 's/ actions=.*//' -e 's/cookie=[^ ]* *//' -e '/table=/!s/^ */table=0,/' | ${
+  OFCTL("--strict del-flows", "-")
+}
 for group in $(${OFCTL("dump-groups")} | sed -n 's/.*group_id=\\([0-9]*\\),.*/\\1/p'); do
   pick group | grep -q "^group_id=$group," || ${OFCTL("del-groups", '"group_id=$group"')}
 done
@@ -163,7 +163,7 @@ tell "$interval" $silent
 `;
 
 /** What `ovs-ofctl monitor` says of a flow that somebody has deleted from the tables that are written; what is learned comes and goes. */
-const DELETED_FLOW = `event=DELETED reason=delete table=[${FLOW_TABLES.replaceAll(" ", "")}] `;
+const DELETED_FLOW = `event=DELETED reason=delete table=[${FLOW_TABLES}] `;
 
 /** Milliseconds: what a session that begins tells. Nobody has asked for it, so it is a change. */
 const SLOW_INTERVAL = 997;
