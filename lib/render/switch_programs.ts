@@ -115,6 +115,9 @@ function tell(set: string): string {
 `;
 }
 
+/** How long a part of the paths may take to come up until the next one begins, hundredths of a second. */
+const PATIENCE = { least: 100, most: 500 } as const;
+
 /**
  * Lets the switch answer and the paths speak again, as often as they are to. Peers that never saw the host go take the first hello for
  * its end, and for a moment need a third host: after a restart on purpose ("eased") the direct paths therefore speak one part after the
@@ -127,7 +130,10 @@ silent=" $($vsctl --bare --columns=name find Interface bfd:enable=false | tr -s 
 [ "\${silent# }" ] || exit 0
 first=\${silent# }
 interval=$($vsctl get Interface "\${first%% *}" bfd:min_rx | tr -d '"')
-# Hundredths of a second.
+# Hundredths of a second: a sixth of what the peers wait for. Hosts that say hello less often are slower; but nobody waits for ever.
+patience=$((interval / 2))
+[ $patience -gt ${PATIENCE.least} ] || patience=${PATIENCE.least}
+[ $patience -lt ${PATIENCE.most} ] || patience=${PATIENCE.most}
 now() { read -r up rest </proc/uptime; echo "\${up%.*}\${up#*.}"; }
 ${tell('set Interface "$port" bfd:enable=true')}count_up() {
   for port do
@@ -154,7 +160,7 @@ if [ "\${1:-}" = eased ] && [ -e ${HANDOVER_FILE} ]; then
     for port in $ports; do
       case $silent in *" $port "*) set -- "$@" "$port" ;; esac
     done
-    speak 100 "$@"
+    speak $patience "$@"
   done <${HANDOVER_FILE}
 fi
 speak 200 $silent

@@ -72,10 +72,16 @@ export interface Flow {
 
 export const INTERVAL_MS = 20;
 
-/** Pings an address every 20 ms until it is stopped; resolves after the first answers. */
-export async function startFlow(lab: Lab, name: string, place: Place, address: string): Promise<Flow> {
+/** Pings an address every 20 ms, unless told, until it is stopped; resolves after the first answers. */
+export async function startFlow(
+  lab: Lab,
+  name: string,
+  place: Place,
+  address: string,
+  { interval = INTERVAL_MS } = {},
+): Promise<Flow> {
   const log = `${lab.directory}/flow-${crypto.randomUUID()}.log`;
-  const argv = fping([address], { interval: INTERVAL_MS });
+  const argv = fping([address], { interval });
   const process = await start(place.enter(argv), { cgroup: lab.state.cgroup, log });
   const seen = () => seenOf(parseFping(Deno.readTextFileSync(log)));
   const answers = () => seen().numbers.length;
