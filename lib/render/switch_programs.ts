@@ -135,9 +135,14 @@ patience=$((interval / 2))
 [ $patience -gt ${PATIENCE.least} ] || patience=${PATIENCE.least}
 [ $patience -lt ${PATIENCE.most} ] || patience=${PATIENCE.most}
 now() { read -r up rest </proc/uptime; echo "\${up%.*}\${up#*.}"; }
-${tell('set Interface "$port" bfd:enable=true')}count_up() {
+${
+  tell('set Interface "$port" bfd:enable=true')
+}# Of both ends: the next part of the paths depends on the peers' end of this one.
+count_up() {
   for port do
-    set -- "$@" -- --if-exists get Interface "$port" bfd_status:state
+    for end in state remote_state; do
+      set -- "$@" -- --if-exists get Interface "$port" "bfd_status:$end"
+    done
     shift
   done
   shift
@@ -151,7 +156,7 @@ speak() {
     tell $((interval + more)) "$@"
     more=$((1 - more))
     sleep 0.02
-    [ "$(count_up "$@")" -lt $# ] || break
+    [ "$(count_up "$@")" -lt $(($# * 2)) ] || break
   done
 }
 if [ "\${1:-}" = eased ] && [ -e ${HANDOVER_FILE} ]; then
