@@ -215,6 +215,12 @@ const CONFIRM_TIMEOUT_S = 900;
  */
 const EMULATED_INTERVAL = 2000;
 
+/**
+ * Twice a minute a gateway asks whether another one is still where it was, and is answered by the switch. Without an answer for three
+ * seconds it sends that one nothing more: a real switch is never away for as long, an emulated one for ten seconds and more.
+ */
+const PATIENT_NEIGHBOURS = "ip netns exec mobula sysctl -q net.ipv4.neigh.ovsbr-mobula.ucast_solicit=100";
+
 function hostsOf(names: readonly string[]): HostOptions[] {
   return names.map((name, index) => ({ name, address: `198.51.100.${index + 2}`, suite: "trixie" }));
 }
@@ -295,6 +301,7 @@ export async function benchFailover(options: FailoverOptions): Promise<void> {
     }));
     await withLab("failover", three, async (lab) => {
       await push(lab, machines ? { mobula_bfd_interval: EMULATED_INTERVAL } : {});
+      if (machines) await Promise.all(THREE.map((name) => ask(lab, name, ["sh", "-c", PATIENT_NEIGHBOURS])));
       await measureCases(lab, rounds, only);
     });
   }
