@@ -4,6 +4,7 @@
  */
 import { Command, InvalidArgumentError } from "@commander-js/extra-typings";
 import { hostAddresses } from "../../lib/address.ts";
+import { LINK } from "../../lib/net/network.ts";
 import { executable } from "../../tests/lab/executables.ts";
 import { writeInventory } from "../../tests/lab/inventory.ts";
 import { type HostOptions, type Lab, withLab } from "../../tests/lab/lab.ts";
@@ -219,7 +220,7 @@ const EMULATED_INTERVAL = 2000;
  * Twice a minute a gateway asks whether another one is still where it was, and is answered by the switch. Without an answer for three
  * seconds it sends that one nothing more: a real switch is never away for as long, an emulated one for ten seconds and more.
  */
-const PATIENT_NEIGHBOURS = "ip netns exec mobula sysctl -q net.ipv4.neigh.ovsbr-mobula.ucast_solicit=100";
+const PATIENT_NEIGHBOURS = `ip netns exec mobula sysctl -q net.ipv4.neigh.${LINK.switch}.ucast_solicit=100`;
 
 function hostsOf(names: readonly string[]): HostOptions[] {
   return names.map((name, index) => ({ name, address: `198.51.100.${index + 2}`, suite: "trixie" }));
