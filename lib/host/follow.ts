@@ -9,7 +9,7 @@ import { pause } from "../pause.ts";
 import type { Runner, Step } from "../step.ts";
 import type { Context } from "./context.ts";
 import { FOLLOWED_FILE, KEYS_FILE } from "./paths.ts";
-import { askUapi } from "./uapi.ts";
+import { askUapi, type Move, tellUapi } from "./uapi.ts";
 
 /** Milliseconds between two looks: while keys are about to be replaced, and when that has been left unfinished. */
 const QUICK = 10;
@@ -42,19 +42,26 @@ export interface Heard {
   readonly before: ReadonlyMap<string, number>;
 }
 
-/** Addresses to set, as words of `wg set`; of two handshakes in the same second the one that is new here was the later one. */
-export function moveWords(
+/** What addresses are to be moved; of two handshakes in the same second the one that is new here was the later one. */
+export function movesOf(
   known: KnownKeys,
   { handshakes, before }: Heard,
   holders: ReadonlySet<string>,
-): string[] {
+): Move[] {
   return Object.entries(known.hosts).flatMap(([id, keys]) => {
     const peers = keys.filter((key) => handshakes.has(key));
     const isNew = (key: string) => before.has(key) && before.get(key) !== handshakes.get(key);
     const proven = provenKey(peers, handshakes, isNew, (key) => holders.has(key));
     if (proven === undefined || holders.has(proven)) return [];
-    return ["peer", proven, "allowed-ips", peerAllowedIps(Number(id)).join(",")];
+    return [{ publicKey: proven, allowedIps: peerAllowedIps(Number(id)) }];
   });
+}
+
+/** The same as words of `wg set`. */
+export function moveWords(moves: readonly Move[]): string[] {
+  return moves.flatMap((
+    { publicKey, allowedIps },
+  ) => ["peer", publicKey, "allowed-ips", allowedIps.join(",")]);
 }
 
 /** All keys of the hosts from which no handshake was seen since then, in seconds: they may be using any of them. */
@@ -141,10 +148,14 @@ class Follower {
       return false;
     }
     const known = parseKnownKeys(JSON.parse(text));
-    const handshakes = await askUapi() ?? await readHandshakes(runner);
+    const said = await askUapi();
+    const handshakes = said?.handshakes ?? await readHandshakes(runner);
     const slow = performance.now() - this.#slowLook > SECOND;
     const changed = [...handshakes].some(([key, at]) => this.#before.get(key) !== at);
-    if (slow || text !== this.#text || changed) await this.#move(known, { handshakes, before: this.#before });
+    if (slow || text !== this.#text || changed) {
+      const holders = said?.holders ?? await readHolders(runner);
+      await this.#move(movesOf(known, { handshakes, before: this.#before }, holders));
+    }
     this.#before = handshakes;
     if (text !== this.#text) {
       this.#text = text;
@@ -155,9 +166,11 @@ class Follower {
     return true;
   }
 
-  async #move(known: KnownKeys, heard: Heard): Promise<void> {
-    const words = moveWords(known, heard, await readHolders(this.#context.runner));
-    if (words.length > 0) await this.#set(`follow ${words.length / 4} hosts to another key`, words);
+  async #move(moves: readonly Move[]): Promise<void> {
+    if (moves.length === 0) return;
+    const title = `follow ${moves.length} hosts to another key`;
+    if (await tellUapi(moves)) this.#context.report(title);
+    else await this.#set(title, moveWords(moves));
   }
 
   /** Whoever has not been heard, as after a boot, or not by the own new key. One that goes back may do so together with others. */

@@ -24,6 +24,7 @@ import type {
   TakeKeyResult,
 } from "./protocol.ts";
 import { runStep, runSteps } from "./run_steps.ts";
+import { askUapi } from "./uapi.ts";
 
 /** Milliseconds that the unit is given until it follows. */
 const FOLLOW_PATIENCE = 30_000;
@@ -121,7 +122,7 @@ async function changeKey(runner: Runner, publicKey: string, peers: readonly stri
   let silent: string[];
   do {
     await pause(20);
-    const handshakes = await readHandshakes(runner, "mobula");
+    const handshakes = (await askUapi())?.handshakes ?? await readHandshakes(runner, "mobula");
     silent = peers.filter((key) => handshakes.has(key) && handshakes.get(key)! < since);
   } while (silent.length > 0 && Date.now() < deadline);
   const left = await readHandshakes(runner, "mobula");

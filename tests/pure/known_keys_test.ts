@@ -1,7 +1,7 @@
 /** Keys that hosts may be using, from the announcement of new ones until the old ones are forgotten. */
 import { assertEquals, assertThrows } from "@std/assert";
 import { HostError } from "../../lib/errors.ts";
-import { callWords, moveWords, silentKeys } from "../../lib/host/follow.ts";
+import { callWords, movesOf, moveWords, silentKeys } from "../../lib/host/follow.ts";
 import { announceKeys, forgetKeys, parseKnownKeys, provenKey } from "../../lib/known_keys.ts";
 import { keyOf } from "../net/fixtures.ts";
 
@@ -52,27 +52,33 @@ const known = { schema: 1, hosts: { 2: [A, B], 256: [C, D] } } as const;
 
 const NONE = new Map<string, number>();
 
-Deno.test("moveWords: the addresses of a host follow its handshake, and only then", () => {
+Deno.test("movesOf: the addresses of a host follow its handshake, and only then", () => {
   const handshakes = new Map([[A, 5], [B, 6], [C, 5], [D, 0]]);
-  const toB = ["peer", B, "allowed-ips", "10.30.0.2/32,169.254.0.2/32"];
-  assertEquals(moveWords(known, { handshakes, before: NONE }, new Set([A, C])), toB);
-  assertEquals(moveWords(known, { handshakes, before: NONE }, new Set([B, C])), []);
+  const toB = [{ publicKey: B, allowedIps: ["10.30.0.2/32", "169.254.0.2/32"] }];
+  assertEquals(movesOf(known, { handshakes, before: NONE }, new Set([A, C])), toB);
+  assertEquals(movesOf(known, { handshakes, before: NONE }, new Set([B, C])), []);
   const never = new Map([[A, 0], [B, 0]]);
-  assertEquals(moveWords(known, { handshakes: never, before: never }, new Set([A, C])), []);
+  assertEquals(movesOf(known, { handshakes: never, before: never }, new Set([A, C])), []);
 });
 
-Deno.test("moveWords: in the same second the handshake that is new is the later one, whichever key is newer", () => {
+Deno.test("movesOf: in the same second the handshake that is new is the later one, whichever key is newer", () => {
   const handshakes = new Map([[A, 5], [B, 5]]);
-  const to = (key: string) => ["peer", key, "allowed-ips", "10.30.0.2/32,169.254.0.2/32"];
-  assertEquals(moveWords(known, { handshakes, before: new Map([[A, 3], [B, 5]]) }, new Set([B])), to(A));
-  assertEquals(moveWords(known, { handshakes, before: new Map([[A, 5], [B, 0]]) }, new Set([A])), to(B));
-  assertEquals(moveWords(known, { handshakes, before: handshakes }, new Set([A])), []);
-  assertEquals(moveWords(known, { handshakes, before: NONE }, new Set([A])), []);
-  assertEquals(moveWords(known, { handshakes, before: NONE }, new Set()), to(B));
+  const to = (publicKey: string) => [{ publicKey, allowedIps: ["10.30.0.2/32", "169.254.0.2/32"] }];
+  assertEquals(movesOf(known, { handshakes, before: new Map([[A, 3], [B, 5]]) }, new Set([B])), to(A));
+  assertEquals(movesOf(known, { handshakes, before: new Map([[A, 5], [B, 0]]) }, new Set([A])), to(B));
+  assertEquals(movesOf(known, { handshakes, before: handshakes }, new Set([A])), []);
+  assertEquals(movesOf(known, { handshakes, before: NONE }, new Set([A])), []);
+  assertEquals(movesOf(known, { handshakes, before: NONE }, new Set()), to(B));
 });
 
-Deno.test("moveWords: no peer is made that is not there", () => {
-  assertEquals(moveWords(known, { handshakes: new Map([[A, 5]]), before: NONE }, new Set([A])), []);
+Deno.test("movesOf: no peer is made that is not there", () => {
+  assertEquals(movesOf(known, { handshakes: new Map([[A, 5]]), before: NONE }, new Set([A])), []);
+});
+
+Deno.test("moveWords: what wg takes where it is the kernel's", () => {
+  const moves = [{ publicKey: B, allowedIps: ["10.30.0.2/32", "169.254.0.2/32"] }];
+  assertEquals(moveWords(moves), ["peer", B, "allowed-ips", "10.30.0.2/32,169.254.0.2/32"]);
+  assertEquals(moveWords([]), []);
 });
 
 Deno.test("silentKeys: every key of a host that was not heard since", () => {
