@@ -6,6 +6,7 @@ import { Command } from "@commander-js/extra-typings";
 import { ensureImage } from "../tests/lab/images.ts";
 import { ensurePackages, MACHINE_PACKAGES } from "../tests/lab/packages.ts";
 import { VM_PACKAGES } from "../tests/vm/qemu.ts";
+import { type Counts, readCounts, readFailures, renderFailure } from "./junit.ts";
 import { machinesLeftOut } from "./machines_left_out.ts";
 
 /** One run of `deno test`, or a check that is no test. */
@@ -74,12 +75,6 @@ interface Options {
   readonly all?: boolean;
 }
 
-interface Counts {
-  readonly passed: number;
-  readonly failed: number;
-  readonly skipped: number;
-}
-
 async function main(names: readonly string[], { filter, all }: Options): Promise<number> {
   const unknown = names.filter((name) => !SUITES.some((suite) => suite.name === name));
   if (unknown.length > 0) {
@@ -103,6 +98,7 @@ async function main(names: readonly string[], { filter, all }: Options): Promise
     await ensureImage("bookworm", "bare");
   }
   const rows: [Suite, boolean, Counts | undefined, number][] = [];
+  const failures: string[] = [];
   let images: Promise<unknown> | undefined;
   for (const suite of suites) {
     if (suite.counts && machines) images ??= makeMachineImages();
@@ -110,15 +106,18 @@ async function main(names: readonly string[], { filter, all }: Options): Promise
     if (suite.name === "lab" || suite.name === "timed" || suite.name === "vm") await images;
     console.log(`\n== ${suite.name}: ${suite.title}`);
     const start = performance.now();
-    const { ok, counts } = suite.counts
+    const { ok, report } = suite.counts
       ? await runTests(suite, filter)
-      : { ok: await runDeno(suite.deno), counts: undefined };
+      : { ok: await runDeno(suite.deno), report: undefined };
+    const counts = report === undefined ? undefined : readCounts(report);
     rows.push([suite, ok, counts, (performance.now() - start) / 1000]);
+    failures.push(...readFailures(report ?? "").map(renderFailure));
     // Code that does not type-check need not be tried.
     if (!ok && !suite.counts) break;
   }
   await images;
-  console.log("");
+  // Once more, in short: a long run has said much since then.
+  console.log(failures.map((failure) => `\n${failure}`).join(""));
   for (const [{ name }, ok, counts, seconds] of rows) {
     const tests = counts ? `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped` : "";
     console.log(
@@ -156,7 +155,7 @@ async function runDeno(args: readonly string[], jobs?: number): Promise<boolean>
   return success;
 }
 
-async function runTests(suite: Suite, filter: string | undefined): Promise<{ ok: boolean; counts: Counts }> {
+async function runTests(suite: Suite, filter: string | undefined): Promise<{ ok: boolean; report: string }> {
   const report = await Deno.makeTempFile({ prefix: "mobula-tests-", suffix: ".xml" });
   try {
     const ok = await runDeno([
@@ -164,7 +163,7 @@ async function runTests(suite: Suite, filter: string | undefined): Promise<{ ok:
       ...(filter ? [`--filter=${filter}`] : []),
       ...suite.deno,
     ], suite.jobs);
-    return { ok, counts: readCounts(await Deno.readTextFile(report)) };
+    return { ok, report: await Deno.readTextFile(report) };
   } finally {
     await Deno.remove(report);
   }
@@ -177,15 +176,6 @@ function exists(path: string): boolean {
   } catch {
     return false;
   }
-}
-
-/** Sums the attributes of JUnit's outermost element: tests, failures, errors; a skipped one is an element of its own. */
-function readCounts(xml: string): Counts {
-  const attribute = (name: string) =>
-    Number(new RegExp(`<testsuites[^>]* ${name}="(\\d+)"`).exec(xml)?.[1] ?? 0);
-  const skipped = xml.match(/<skipped/g)?.length ?? 0;
-  const failed = attribute("failures") + attribute("errors");
-  return { passed: attribute("tests") - failed - skipped, failed, skipped };
 }
 
 const program = new Command("test")
