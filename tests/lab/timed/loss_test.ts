@@ -6,7 +6,7 @@ import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { executable } from "../executables.ts";
 import { writeInventory } from "../inventory.ts";
 import type { Lab } from "../lab.ts";
-import { expectNoLoss, expectShortGap, renderLosses } from "../loss.ts";
+import { expectNoLoss, expectShortGap } from "../loss.ts";
 import { expectCode, mobula, setStage } from "../proof.ts";
 import { type Before, expectSettled, lossOfPush, NAMES, prepare, publicKeys } from "../loss_stage.ts";
 import { ask } from "../snapshot.ts";
@@ -31,7 +31,6 @@ proof(
     await writeInventory(lab, { vars: { mobula_keys: "rotate" } });
     const before = await publicKeys(lab);
     const losses = await lossOfPush(lab, program, NAMES);
-    console.log(renderLosses(losses).join("\n") || "nothing lost");
     expectShortGap(losses);
     const after = await publicKeys(lab);
     for (const name of NAMES) assertNotEquals(after[name], before[name], name);
