@@ -1,8 +1,9 @@
 /**
  * What is compared: networks between the same machines. Sets up those that are not mobula's; all lie idle until they are measured.
  */
-import { hostAddresses, innerMtus } from "../../lib/address.ts";
+import { GENEVE_PORT, hostAddresses, innerMtus } from "../../lib/address.ts";
 import { generateKeyPair } from "../../lib/keys.ts";
+import { SWITCH_DB } from "../../lib/net/seen.ts";
 import type { Guest } from "./guests.ts";
 import { SECOND_NIC, THIRD_NIC } from "./nics.ts";
 
@@ -67,6 +68,14 @@ export const CONTENDERS: readonly Contender[] = [
     address: (id) => `10.99.5.${id}`,
     mtu: MTU.access,
     setUp: setUpGeneve,
+  },
+  {
+    name: "switched",
+    title: "Open vSwitch alone, laid out as mobula's",
+    pair: LEAF_TO_ROOT,
+    address: (id) => `10.99.6.${id}`,
+    mtu: MTU.access,
+    setUp: setUpSwitched,
   },
   {
     name: "access",
@@ -205,6 +214,29 @@ async function setUpGeneve(guests: readonly Guest[]): Promise<void> {
     const peer = ends.find((end) => end !== guest)!;
     await guest.sh(GENEVE, { args: [`10.99.0.${peer.id}`] });
     await guest.sh(SET_ADDRESS, { args: ["bench-geneve", `10.99.5.${guest.id}`, String(MTU.access)] });
+  }));
+}
+
+/** Not a key of mobula's tunnels, which are between the same addresses and ports. */
+const SWITCHED_KEY = 0x62656e;
+const SWITCHED = `
+from=$1 to=$2 address=$3 mtu=$4
+ip link add bench-ac mtu "$mtu" type veth peer name bench-sw mtu "$mtu" netns mobula
+ip -n mobula link set bench-sw up
+ip address add "$address/24" dev bench-ac
+ip link set bench-ac up
+ovs-vsctl --db=${SWITCH_DB} --timeout=60 add-br bench -- add-port bench bench-sw -- add-port bench bench-gv -- \\
+  set interface bench-gv type=geneve options:local_ip="$from" options:remote_ip="$to" \\
+  options:dst_port=${GENEVE_PORT} options:key=${SWITCHED_KEY}
+`;
+
+/** Beside mobula's bridge in mobula's switch one that knows nothing but to learn: what remains is what the layout costs. */
+async function setUpSwitched(guests: readonly Guest[]): Promise<void> {
+  const ends = twoOf(guests);
+  await Promise.all(ends.map(async (guest) => {
+    const peer = ends.find((end) => end !== guest)!;
+    const [from, to] = [guest, peer].map(({ id }) => hostAddresses(id).tunnel) as [string, string];
+    await guest.sh(SWITCHED, { args: [from, to, `10.99.6.${guest.id}`, String(MTU.access)] });
   }));
 }
 
