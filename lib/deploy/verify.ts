@@ -5,6 +5,7 @@
 import { HostError } from "../errors.ts";
 import type { ExtraHost, Host } from "../fleet.ts";
 import { LISTENING, type ProbeRequest, type ProbeResult } from "../host/protocol.ts";
+import type { PathState } from "../net/live_state.ts";
 import { pause } from "../pause.ts";
 import {
   type Check,
@@ -62,11 +63,14 @@ export async function verify(probers: readonly Prober[], options: VerifyOptions)
     const checks = checksFor(prober.host, options.targets, options.extraHosts, depth);
     return { prober, results: checks.map((check) => ({ ...check, ok: false })), evidence: {} };
   });
+  const began = Date.now();
   const listeners = depth === "full" ? await openListeners(asked, options) : undefined;
+  // The time for answers begins when they can be given.
+  const patient = { ...options, deadline: options.deadline + (Date.now() - began) };
   try {
-    await inParallel(asked, options.parallel, (one) => guarded(one, () => askUntilDone(one, options)));
-    await inParallel(asked, options.parallel, (one) => guarded(one, () => measure(one, options)));
-    if (depth === "full") await awaitRest(asked, options);
+    await inParallel(asked, options.parallel, (one) => guarded(one, () => askUntilDone(one, patient)));
+    await inParallel(asked, options.parallel, (one) => guarded(one, () => measure(one, patient)));
+    if (depth === "full") await awaitRest(asked, patient);
   } finally {
     await listeners?.close();
   }
@@ -127,19 +131,30 @@ async function measure(asked: Asked, { signal, onProgress }: VerifyOptions): Pro
 
 /** Milliseconds; a path that is back is held back for ten seconds when it has died twice (run-paths). */
 const HELD_PATIENCE = 12_000;
+/** Milliseconds for what is not asked for but becomes well by itself, however long the answers took. */
+const REST_PATIENCE = 5_000;
 
-/** The tree takes some seconds to settle after a change, and so does a path that has come back. */
+/**
+ * The tree takes some seconds to settle after a change, and so does a path that has come back. A path may have died of the questions:
+ * all hosts ask all others at once, and a switch that gets no processor meanwhile says no hello.
+ */
 async function awaitRest(asked: readonly Asked[], options: VerifyOptions): Promise<void> {
-  const { signal, deadline, rest = 500 } = options;
+  const { signal, rest = 500 } = options;
+  const deadline = Math.max(options.deadline, Date.now() + REST_PATIENCE);
   const settled = () =>
     conclude(asked, options).hosts.every(({ results }) =>
       results.every(({ kind, ok }) => kind !== "tree" || ok)
     );
-  const held = () => asked.some(({ evidence }) => evidence?.paths?.some(({ up, held }) => up && held));
-  const heldUntil = Date.now() + HELD_PATIENCE;
-  const mayWait = () =>
-    (!settled() && Date.now() + rest < deadline) || (held() && Date.now() + rest < heldUntil);
-  while (mayWait() && !signal?.aborted) {
+  const anyPath = (is: (path: PathState) => boolean) =>
+    asked.some(({ evidence }) => evidence.paths?.some(is) ?? false);
+  const down = () => anyPath(({ up }) => !up);
+  const held = () => anyPath(({ up, held }) => up && held === true);
+  let heldUntil = Date.now() + HELD_PATIENCE;
+  while (!signal?.aborted) {
+    const now = Date.now();
+    const mayWait = (!settled() || down()) && now + rest < deadline;
+    if (mayWait) heldUntil = now + HELD_PATIENCE;
+    if (!mayWait && !(held() && now + rest < heldUntil)) return;
     await pause(rest);
     await inParallel(
       asked,

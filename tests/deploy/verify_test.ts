@@ -1,8 +1,10 @@
-import { assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { stripAnsiCode } from "@std/fmt/colors";
+import type { Depth } from "../../lib/deploy/checks.ts";
 import type { Executor } from "../../lib/deploy/host_call.ts";
 import { checksFor, judge, probeRequest, type Verification, verify } from "../../lib/deploy/verify.ts";
-import type { ProbeRequest } from "../../lib/host/protocol.ts";
+import { LISTENING, type ProbeRequest } from "../../lib/host/protocol.ts";
+import type { PathState } from "../../lib/net/live_state.ts";
 import { renderVerification } from "../../lib/ui/matrix.ts";
 import { verificationJson } from "../../lib/ui/report.ts";
 import { hostOf } from "./fleet.ts";
@@ -87,10 +89,14 @@ function host(dead: readonly string[], { forever = false } = {}): Executor & { r
   };
 }
 
-function verifyFleet(answering: readonly Executor[], deadline = Date.now() + 5000): Promise<Verification> {
+function verifyFleet(
+  answering: readonly Executor[],
+  deadline = Date.now() + 5000,
+  depth: Depth = "quick",
+): Promise<Verification> {
   const hosts = answering.map((_, index) => hostOf(index + 2));
   const probers = answering.map((ssh, index) => ({ host: hosts[index]!, ssh }));
-  return verify(probers, { targets: hosts, extraHosts: EXTRA, parallel: 5, deadline, rest: 1 });
+  return verify(probers, { targets: hosts, extraHosts: EXTRA, parallel: 5, deadline, rest: 1, depth });
 }
 
 Deno.test("verify: asks again only for what did not answer", async () => {
@@ -131,6 +137,63 @@ Deno.test("verify: a host that cannot be asked is an error of its own", async ()
     plain(verification),
     /2 web3 \? {3}\?[\s\S]*web3: Cannot probe host: no answer, exit code 127/,
   );
+});
+
+/** Answers everything, and tells of its paths what is next each time it is asked, at last always the same. */
+function hostOnPaths(states: readonly PathState[]): Executor & { asked: number } {
+  return {
+    asked: 0,
+    async exec([, , verb], options) {
+      const say = (event: unknown) => options?.onLine?.(JSON.stringify(event));
+      if (verb === "listen") {
+        say({ event: "step", title: LISTENING });
+        for await (const _ of options?.stdin as ReadableStream);
+        say({ event: "result", result: { served: 0 } });
+      } else {
+        const request: ProbeRequest = JSON.parse(String(options?.stdin));
+        const path = states[Math.min(this.asked++, states.length - 1)]!;
+        const result = {
+          pings: request.pings.map(() => 1),
+          oversize: request.oversize?.map(() => "refused"),
+          dials: request.dials?.map(() => ({ milliseconds: 1 })),
+          world: [],
+          names: request.names.map(({ address }) => address),
+          paths: [path],
+          capabilities: CAPABILITIES,
+          clock: 1,
+        };
+        say({ event: "result", result });
+      }
+      return { code: 0, stdout: "", stderr: "" };
+    },
+  };
+}
+
+/** The problem of the first host's path. */
+async function pathFound(states: readonly PathState[], wait: number): Promise<[string | undefined, number]> {
+  const [first, second] = [hostOnPaths(states), hostOnPaths([WELL])];
+  const verification = await verifyFleet([first, second], Date.now() + wait, "full");
+  const { results, error } = verification.hosts[0]!;
+  assertEquals(error, undefined);
+  return [results.find(({ kind, ok }) => kind === "path" && !ok)?.found, first.asked];
+}
+
+const WELL: PathState = { name: "mo-path-3", up: true };
+const HELD: PathState = { ...WELL, held: true };
+const DOWN: PathState = { ...WELL, up: false };
+
+Deno.test("verify: a path that died while all were asking is waited for, and so is one that is held back", async () => {
+  assertEquals(await pathFound([DOWN, DOWN, HELD, HELD, WELL], 5000), [undefined, 5]);
+  assertEquals(await pathFound([HELD, DOWN, HELD, WELL], 5000), [undefined, 4]);
+  // However long the answers took.
+  assertEquals(await pathFound([DOWN, DOWN, WELL], 0), [undefined, 3]);
+});
+
+Deno.test("verify: a path that stays down is told when the time is over", async () => {
+  const began = Date.now();
+  const [found, asked] = await pathFound([DOWN], 0);
+  assertEquals(found, "mo-path-3 is down");
+  assert(asked > 2 && Date.now() - began >= 4900, `asked ${asked} times in ${Date.now() - began} ms`);
 });
 
 Deno.test("renderVerification: fifty hosts fit eighty columns", async () => {

@@ -119,7 +119,7 @@ proof("plan and verify are not refused, and the push after it finds no lock", as
   });
   const asked = await Promise.all([
     mobula(lab, { executable }, "plan"),
-    mobula(lab, { executable }, "verify"),
+    mobula(lab, { executable }, "verify", "--wait", "60"),
   ]);
   assert([0, 4].includes(asked[0]!.code), asked[0]!.stderr);
   expectCode(asked[1]!, 0, "verify");

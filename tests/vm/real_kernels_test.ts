@@ -92,7 +92,7 @@ proof("mixed fleet: kernel machines and a userspace container reach each other, 
 });
 
 proof("mixed fleet: verify says the mode of each, and answers 0", async (lab, { program }) => {
-  const result = await timed("verify", () => verify(lab, program));
+  const result = await timed("verify", () => verify(lab, program, "--wait", "60"));
   expectCode(result, 0, "the verification");
   assertMatch(result.stdout, new RegExp(`mode: ${KERNEL} on ${MACHINES.join(", ")}$`, "m"));
   assertMatch(result.stdout, new RegExp(`mode: ${USERSPACE} on ${CONTAINER}$`, "m"));

@@ -49,7 +49,8 @@ export function declareReturns(proof: Proof): void {
       await Promise.all(
         lab.state.hosts.map((host) => expectWell(lab, host, 120_000 - (performance.now() - began))),
       );
-      expectCode(await mobula(lab, { executable: program }, "verify"), 0, "verify after the reboot");
+      const verified = await mobula(lab, { executable: program }, "verify", "--wait", "60");
+      expectCode(verified, 0, "verify after the reboot");
     },
   );
 }
