@@ -51,8 +51,8 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     { path: `${UNIT_DIR}/${NIC_UNIT}`, content: NIC_SERVICE },
     ...renderRollback(),
     ...renderFollow(),
-    daemonUnit("ovsdb", "Open vSwitch database", { heals: false }),
-    daemonUnit("vswitchd", "Open vSwitch", { heals: true, stop: "ease-paths" }),
+    daemonUnit("ovsdb", "Open vSwitch database", { heals: false, first: true }),
+    daemonUnit("vswitchd", "Open vSwitch", { heals: true, first: true, stop: "ease-paths" }),
     daemonUnit("paths", "watch over the direct paths", { heals: false }),
     daemonUnit("egress", "watch over the way out", { heals: false, ends: true }),
     // Started before AppArmor's profiles are loaded it would stay unconfined until it is restarted.
@@ -165,6 +165,9 @@ Type=oneshot
 ExecStart=${BIN_DIR}/run-nic
 `;
 
+/** What Open vSwitch's own ovs-ctl gives its daemons. */
+const FIRST = -10;
+
 /** It ends by itself when the old keys are forgotten. */
 const FOLLOW = `${HEADER}
 [Unit]
@@ -177,12 +180,15 @@ StartLimitInterval=0
 
 [Service]
 ExecStart=${BIN_DIR}/run-follow
+Nice=${FIRST}
 Restart=on-failure
 RestartSec=0.2
 `;
 
 interface DaemonOptions {
   readonly heals: boolean;
+  /** It is to have a processor before others: hellos that are late are a path that is dead. */
+  readonly first?: boolean;
   /** The program that runs before the daemon is stopped. */
   readonly stop?: string;
   /** It ends by itself when it is not wanted any more. */
@@ -192,7 +198,7 @@ interface DaemonOptions {
 }
 
 function daemonUnit(name: string, description: string, options: DaemonOptions): WantedFile {
-  const { heals, stop, ends, after } = options;
+  const { heals, first, stop, ends, after } = options;
   const before = stop === undefined ? "" : `ExecStop=-${BIN_DIR}/${stop}\n`;
   // A restarted daemon has forgotten what it was told.
   const heal = heals ? `ExecStartPost=${BIN_DIR}/wait-daemon mobula-${name}.service\n` : "";
@@ -209,7 +215,7 @@ StartLimitInterval=0
 ExecStart=${BIN_DIR}/run-${name}
 ${heal}${before}Restart=${ends ? "on-failure" : "always"}
 RestartSec=0.2
-OOMScoreAdjust=-900
+${first ? `Nice=${FIRST}\n` : ""}OOMScoreAdjust=-900
 LimitNOFILE=65535
 TimeoutStartSec=90
 `;

@@ -27,6 +27,8 @@ export interface Loss {
   readonly longestRun: number;
   /** Milliseconds between the two answers around that run; 0 where nothing is lost. */
   readonly longestGap: number;
+  /** Milliseconds between two answers that came one after the other, at most, whether any is missing or not. */
+  readonly longestWait: number;
 }
 
 interface Probe extends Pick<Loss, "way" | "from" | "to"> {
@@ -117,7 +119,7 @@ function lossOf(probe: Running): Loss {
 /** Answers by number, with their times in seconds → what is missing up to the last answer. */
 export function countLoss(
   seen: ReadonlyMap<number, number>,
-): Pick<Loss, "sent" | "lost" | "longestRun" | "longestGap"> {
+): Pick<Loss, "sent" | "lost" | "longestRun" | "longestGap" | "longestWait"> {
   const numbers = [...seen.keys()].sort((a, b) => a - b);
   let [lost, longestRun, longestGap] = [0, 0, 0];
   for (const [index, number] of numbers.entries()) {
@@ -128,7 +130,10 @@ export function countLoss(
     if (missing === 0 || before === 0) continue;
     longestGap = Math.max(longestGap, Math.round((seen.get(number)! - seen.get(before)!) * 1000));
   }
-  return { sent: numbers.at(-1) ?? 0, lost, longestRun, longestGap };
+  const times = [...seen.values()].sort((a, b) => a - b);
+  const waits = times.slice(1).map((time, index) => time - times[index]!);
+  const longestWait = Math.round(Math.max(0, ...waits) * 1000);
+  return { sent: numbers.at(-1) ?? 0, lost, longestRun, longestGap, longestWait };
 }
 
 /** The pairs of the networks, without the control. */
@@ -146,12 +151,21 @@ export function renderLosses(losses: readonly Loss[]): string[] {
 /** Milliseconds: what new keys may cost any pair. */
 const ROTATION_LIMIT = 200;
 
-/** Nothing is lost; the control tells whether it would have been the machine. */
+/** Milliseconds: a machine that stands still for longer may miss so many hellos that paths are taken for dead (BFD, 3 of 100 ms). */
+export const STANDSTILL = 150;
+/** Milliseconds until paths that have died of it carry again. */
+const RETURN = 2000;
+
+/** Nothing is lost, unless the control, which nothing of mobula carries, tells that it was the machine. */
 export function expectNoLoss(losses: readonly Loss[]): void {
+  const control = losses.filter(({ way }) => way === "control");
+  const still = Math.max(0, ...control.map(({ longestWait }) => longestWait));
+  if (still >= STANDSTILL) console.log(`the machine stood still for ${still} ms: paths may have died of it`);
+  const allowed = still >= STANDSTILL ? still + RETURN : 0;
   assertEquals(
-    renderLosses(innerLosses(losses)),
+    renderLosses(innerLosses(losses).filter((loss) => silenceOf(loss) > allowed)),
     [],
-    `control: ${renderLosses(losses).join() || "nothing lost"}`,
+    `control: nothing for ${still} ms; ${renderLosses(losses).join() || "nothing lost"}`,
   );
 }
 

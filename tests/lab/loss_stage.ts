@@ -9,6 +9,7 @@ import { lossDuring } from "./loss.ts";
 import { allInnerAddresses, unreached } from "./probes.ts";
 import { expectCode, mobula } from "./proof.ts";
 import { snapshot } from "./snapshot.ts";
+import { waitForPaths } from "./switching.ts";
 import { TRIO } from "./trio.ts";
 
 export const NAMES = TRIO.map(({ name }) => name);
@@ -23,6 +24,7 @@ export async function prepare(lab: Lab): Promise<Before> {
   const program = await executable("compiled");
   await writeInventory(lab);
   expectCode(await mobula(lab, { executable: program }, "push", "--no-reboot"), 0, "the first push");
+  await waitForPaths(lab, NAMES);
   return { program };
 }
 

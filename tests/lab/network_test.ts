@@ -34,7 +34,7 @@ import {
 import { must } from "./process.ts";
 import { expectCode, mobula, setStage } from "./proof.ts";
 import { strangerIn } from "./scans.ts";
-import { ask, type Snapshot, snapshot } from "./snapshot.ts";
+import { ask, mainPids, type Snapshot, snapshot } from "./snapshot.ts";
 import { waitForStretch } from "./switching.ts";
 import { WEB_NAME, WEB_SERVER } from "./underlay.ts";
 import { waitFor } from "./wait.ts";
@@ -55,6 +55,14 @@ proof("push: six hosts are installed, rebooted and verified by one command", asy
 
 proof("path stretch: one hop for every pair of six, counted on the ports", async (lab) => {
   await waitForStretch(lab, names(lab), 1);
+});
+
+proof("push: the switch has a processor before others, as its package would have it", async (lab) => {
+  for (const name of names(lab)) {
+    const { ovsdb, vswitchd } = await mainPids(lab, name);
+    const nice = await ask(lab, name, ["ps", "-o", "ni=", "-p", `${ovsdb},${vswitchd}`]);
+    assertEquals(nice.trim().split(/\s+/), ["-10", "-10"], name);
+  }
 });
 
 proof("push: bare hosts got their packages from their own package manager", async (lab, { said }) => {
