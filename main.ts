@@ -14,13 +14,20 @@ import {
 } from "./lib/errors.ts";
 import { settleColours, writeErrorLine } from "./lib/ui/terminal.ts";
 
+/**
+ * What systemd and the deployer call on a host ends at the first word: a shutdown waits 90 s for whoever does not. All of it may be cut
+ * off anywhere, and is repeated or taken back at the next boot. `follow` looks for the word itself.
+ */
+const HOST_VERBS: readonly string[] = ["host", "up", "undo"];
+
 if (import.meta.main) Deno.exit(await main(Deno.args));
 
 /** Runs one verb; gives the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   settleColours();
   const interrupt = new AbortController();
-  const stop = () => interrupt.signal.aborted ? Deno.exit(EXIT.interrupted) : interrupt.abort();
+  const atOnce = HOST_VERBS.includes(args[0] ?? "");
+  const stop = () => atOnce || interrupt.signal.aborted ? Deno.exit(EXIT.interrupted) : interrupt.abort();
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);
   try {

@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { EXIT } from "../../lib/errors.ts";
 import { publicKeyOf } from "../../lib/keys.ts";
 import { Secret } from "../../lib/secret.ts";
+import { waitFor } from "../lab/wait.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 
@@ -139,3 +141,29 @@ Deno.test("mobula keys generate: a pair that belongs together, another one each 
   assertMatch(stdout, /^private_key: [A-Za-z0-9+/]{43}=\npublic_key: [A-Za-z0-9+/]{43}=\n$/);
   assert(!stdout.includes(first.private_key));
 });
+
+/** Bit of SIGTERM in the masks of /proc/<pid>/status (proc(5)). */
+const TERMINATE = 1n << 14n;
+
+for (const verb of [["host", "probe"], ["host", "listen"]]) {
+  Deno.test(`${verb.join(" ")}: SIGTERM ends it at once, so no shutdown waits for it`, async () => {
+    const main = new URL("../../main.ts", import.meta.url).pathname;
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--no-check", main, ...verb],
+      stdin: "piped",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+    const isReady = () => {
+      const status = Deno.readTextFileSync(`/proc/${child.pid}/status`);
+      return (BigInt(`0x${/^SigCgt:\s*(\w+)/m.exec(status)?.[1] ?? "0"}`) & TERMINATE) !== 0n;
+    };
+    const late = setTimeout(() => child.kill("SIGKILL"), 30_000);
+    await waitFor("the program to heed SIGTERM", isReady);
+    child.kill("SIGTERM");
+    const { code } = await child.status;
+    clearTimeout(late);
+    await child.stdin.close().catch(() => {});
+    assertEquals(code, EXIT.interrupted);
+  });
+}
