@@ -152,16 +152,21 @@ export function renderLosses(losses: readonly Loss[]): string[] {
 const ROTATION_LIMIT = 200;
 
 /** Milliseconds: a machine that stands still for longer may miss so many hellos that paths are taken for dead (BFD, 3 of 100 ms). */
-export const STANDSTILL = 150;
+const STANDSTILL = 150;
 /** Milliseconds until paths that have died of it carry again. */
 const RETURN = 2000;
+
+/** Milliseconds for which a path may be silent where the control was for so long: none, unless paths may have died of it. */
+export function excusedSilence(still: number): number {
+  return still >= STANDSTILL ? still + RETURN : 0;
+}
 
 /** Nothing is lost, unless the control, which nothing of mobula carries, tells that it was the machine. */
 export function expectNoLoss(losses: readonly Loss[]): void {
   const control = losses.filter(({ way }) => way === "control");
   const still = Math.max(0, ...control.map(({ longestWait }) => longestWait));
-  if (still >= STANDSTILL) console.log(`the machine stood still for ${still} ms: paths may have died of it`);
-  const allowed = still >= STANDSTILL ? still + RETURN : 0;
+  const allowed = excusedSilence(still);
+  if (allowed > 0) console.log(`the machine stood still for ${still} ms: paths may have died of it`);
   assertEquals(
     renderLosses(innerLosses(losses).filter((loss) => silenceOf(loss) > allowed)),
     [],

@@ -8,7 +8,7 @@ import { type Broadcasts, whileBroadcasting } from "../broadcasts.ts";
 import { executable } from "../executables.ts";
 import { writeInventory } from "../inventory.ts";
 import type { Lab } from "../lab.ts";
-import { STANDSTILL } from "../loss.ts";
+import { excusedSilence } from "../loss.ts";
 import { unreached, waitForAnswers } from "../probes.ts";
 import { expectCode, mobula, setStage } from "../proof.ts";
 import { ask, mainPids } from "../snapshot.ts";
@@ -88,15 +88,11 @@ async function controlled(lab: Lab, flows: readonly Flow[], work: () => Promise<
   return await during([...flows, control], work);
 }
 
-/** Milliseconds until paths that have died of a machine that stood still carry again. */
-const RETURN = 2000;
-
 function assertNothingLost(seen: Readonly<Record<string, Answers>>, ...names: string[]): void {
-  const still = seen[CONTROL]!.gap;
+  const allowed = excusedSilence(seen[CONTROL]!.gap);
   for (const name of names) {
     const { lost, duplicates, gap } = seen[name]!;
-    const excused = still >= STANDSTILL && gap <= still + RETURN;
-    assertEquals({ lost: excused ? 0 : lost, duplicates }, { lost: 0, duplicates: 0 }, name);
+    assertEquals({ lost: gap <= allowed ? 0 : lost, duplicates }, { lost: 0, duplicates: 0 }, name);
   }
 }
 
@@ -326,7 +322,7 @@ pathProof(
       `${gap} ms; expected ${seen.restart} + ${PATIENCE.restarted}`,
     );
     const fell = await downs(lab, "beta") - before;
-    const stoodStill = seen.flows[CONTROL]!.gap >= STANDSTILL;
+    const stoodStill = excusedSilence(seen.flows[CONTROL]!.gap) > 0;
     assert(
       fell === 1 || stoodStill && fell === 2,
       `${fell} times down; expected once, at the new switch's hello`,
