@@ -35,14 +35,15 @@ export function readFailures(xml: string): Failure[] {
   }));
 }
 
-/** So many lines of a message are shown. */
-const LINES = 12;
+/** So many lines of a message's beginning, and as many of its end, are shown. */
+const LINES = 8;
 
-/** Where, what, and how the message begins; the message's lines are indented. */
+/** Where, what, and how the message begins and ends; the message's lines are indented. */
 export function renderFailure({ file, name, message }: Failure): string {
   const lines = message.split("\n").filter((line) => line.trim() !== "");
-  const more = lines.length > LINES ? [`… ${lines.length - LINES} lines more`] : [];
-  const shown = [...lines.slice(0, LINES), ...more].map((line) => `  ${line}`);
+  const left = lines.length - 2 * LINES;
+  const some = left > 0 ? [...lines.slice(0, LINES), `… ${left} lines more`, ...lines.slice(-LINES)] : lines;
+  const shown = some.map((line) => `  ${line}`);
   return [`FAILED ${file} => ${name}`, ...shown].join("\n");
 }
 

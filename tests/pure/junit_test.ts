@@ -39,5 +39,6 @@ Deno.test("renderFailure: the message without its empty lines, and no more of it
   const failure = { file: "./one_test.ts", name: "a", message: "first\n\nsecond" };
   assertEquals(renderFailure(failure), "FAILED ./one_test.ts => a\n  first\n  second");
   const long = { ...failure, message: Array.from({ length: 40 }, (_, index) => `${index}`).join("\n") };
-  assertEquals(renderFailure(long).split("\n").slice(12), ["  11", "  … 28 lines more"]);
+  assertEquals(renderFailure(long).split("\n").slice(8, 11), ["  7", "  … 24 lines more", "  32"]);
+  assertEquals(renderFailure(long).split("\n").length, 1 + 8 + 1 + 8);
 });

@@ -145,14 +145,27 @@ guestProof("VLANs do not mix: one MAC here untagged and there tagged is two mach
     "both to be known to gamma",
     async () => (await learned(lab, "gamma")).filter(({ mac }) => mac === VM.mac).length === 2,
   );
-  await sendFrame(sender, "eth0", frame(NEIGHBOUR.mac, VM.mac, 2));
-  await sendFrame(sender, "eth0", frame(NEIGHBOUR.mac, VM.mac, 3, 7));
+  await sendUntilSeen(sender, frame(NEIGHBOUR.mac, VM.mac, 2), atHere);
+  await sendUntilSeen(sender, frame(NEIGHBOUR.mac, VM.mac, 3, 7), atThere);
   const last = frame(NEIGHBOUR.mac, BROADCAST, 255);
   await sendFrame(sender, "eth0", last);
   for (const one of [atHere, atThere]) await waitForFrame(one, 255);
-  assertEquals(numbers(await atHere.stop()).filter((number) => number < 255), [2], "untagged at alpha");
-  assertEquals(numbers(await atThere.stop()).filter((number) => number < 255), [3], "tagged at beta");
+  assertEquals(new Set(numbers(await atHere.stop())), new Set([2, 255]), "untagged at alpha");
+  assertEquals(new Set(numbers(await atThere.stop())), new Set([3, 255]), "tagged at beta");
 });
+
+/** Sends a frame until it is seen: a single one may be lost, where the machine stood still and a path was given up for it. */
+async function sendUntilSeen(place: Place, sent: Frame, seen: Capture): Promise<void> {
+  const number = sent.payload[0]!;
+  let times = 0;
+  await waitFor(`frame ${number}`, async () => {
+    if (numbers(seen.frames()).includes(number)) return true;
+    await sendFrame(place, "eth0", sent);
+    times++;
+    return false;
+  });
+  if (times > 1) console.log(`  frame ${number}: seen after ${times} were sent`);
+}
 
 async function waitForFrame(seen: Capture, number: number): Promise<void> {
   await waitFor(`frame ${number}`, () => numbers(seen.frames()).includes(number));
