@@ -18,14 +18,31 @@ export function renderRestore(input: HostInput): string {
   );
   const tunnel = input.capabilities.datapath === "netdev" ? switchTunnel(input.config.self) : undefined;
   const steps = [...links.flatMap(freshLinkSteps), ...tunnelSteps(tunnel, undefined)];
-  return `${HEADER}\n${steps.map((step) => `${commandLine(step)}\n`).join("")}`;
+  return `${HEADER}\n${runsOf(steps).map((run) => `${commandLine(run)}\n`).join("")}`;
+}
+
+/** Steps that follow each other and one process can do: each start of one costs time in which nothing is carried. */
+function runsOf(steps: readonly Step[]): (readonly Step[])[] {
+  const runs: Step[][] = [];
+  for (const step of steps) {
+    const last = runs.at(-1);
+    const fits = last !== undefined && isIp(last[0]!) && isIp(step) && last[0]!.namespace === step.namespace;
+    if (fits) last.push(step);
+    else runs.push([step]);
+  }
+  return runs;
+}
+
+function isIp({ argv }: Step): boolean {
+  return argv[0] === "ip";
 }
 
 /** No word of these steps needs quoting: names, numbers and addresses of ours. */
-function commandLine({ argv, namespace }: Step): string {
-  const [program, ...rest] = argv;
-  if (namespace === undefined) return argv.join(" ");
-  return program === "ip"
-    ? ["ip", "-n", namespace, ...rest].join(" ")
-    : `ip netns exec ${namespace} ${argv.join(" ")}`;
+function commandLine(steps: readonly Step[]): string {
+  const { argv, namespace } = steps[0]!;
+  if (isIp(steps[0]!)) {
+    const ip = namespace === undefined ? "ip" : `ip -n ${namespace}`;
+    return `${ip} -batch - <<END\n${steps.map((step) => step.argv.slice(1).join(" ")).join("\n")}\nEND`;
+  }
+  return namespace === undefined ? argv.join(" ") : `ip netns exec ${namespace} ${argv.join(" ")}`;
 }

@@ -62,42 +62,23 @@ ${LIST_FLOWS} >flows.new
 mv flows.new flows.listing
 `;
 
-/** Gives a switch that has just started its links, routes and flows back, as they were remembered: no look, no plan. */
+/**
+ * Gives a switch that has just started its links, routes and flows back, as they were remembered: no look, no plan. Nothing carries
+ * meanwhile in userspace, so what does not depend on each other goes on beside each other.
+ */
 export const RESTORE_SWITCH = `set -eu
 [ -e ${RUN_DIR}/flows.text ] || exit 0
 tries=0
-until ${OFCTL("show")} >/dev/null 2>&1; do
+until [ -S ${FLOW_CONTROL} ]; do
   tries=$((tries + 1))
-  [ $tries -lt 200 ] || exit 1
-  sleep 0.05
+  [ $tries -lt 2000 ] || exit 1
+  sleep 0.005
 done
-sh -eu ${RESTORE_FILE}
+sh -eu ${RESTORE_FILE} &
+links=$!
 ${BIN_DIR}/load-flows fresh
 [ ! -e ${LEARNED_FILE} ] || ${OFCTL("add-flows", LEARNED_FILE)}
-`;
-
-/** So many times longer than usual the peers of a switch that is about to be restarted wait for its next hello: 3 s unless told. */
-const EASE = 10;
-
-/**
- * Before a restart on purpose. The peers are told to wait longer for the next hello (a change of the interval is told at once, by a
- * poll sequence: RFC 5880, 6.8.3) and so do not see the host go while the kernel carries on; in userspace nothing is carried, but
- * nobody turns the tree over for a moment. What was learned is kept. A host that is stopped is to be missed at once.
- */
-export const EASE_PATHS = `set -eu
-systemctl list-jobs --no-legend --no-pager | grep -q ' mobula-vswitchd.service  *restart ' || exit 0
-vsctl='${VSCTL} --no-wait'
-set --
-for port in $($vsctl --bare --columns=name find Interface bfd:enable=true); do
-  interval=$($vsctl get Interface "$port" bfd:min_rx | tr -d '"')
-  set -- "$@" -- set Interface "$port" "bfd:min_tx=$((interval * ${EASE}))"
-done
-[ $# -gt 0 ] || exit 0
-shift
-$vsctl "$@"
-${OFCTL("--no-stats dump-flows", "table=1")} | grep actions= >${LEARNED_FILE} || :
-# The poll and its answer.
-sleep 0.1
+wait $links
 `;
 
 /** A shell function: gives an interval, its first argument, to all ports that follow, in one transaction; `set` is the command for `$port`. */

@@ -6,22 +6,29 @@
  */
 import type { Capabilities } from "../facts.ts";
 import { LINK } from "../net/network.ts";
-import { RUN_DIR, SWITCH_CONTROL, SWITCH_DB } from "../net/seen.ts";
+import { RUN_DIR, SWITCH_CONTROL } from "../net/seen.ts";
 import { BIN_DIR } from "../net/steps.ts";
-import { switchNamespace } from "../net/wanted.ts";
 import type { WantedFile } from "../step.ts";
 import { ETC_DIR, UPSTREAM_FILE } from "./dnsmasq.ts";
 import { EGRESS_FILE, RUN_EGRESS } from "./egress.ts";
 import { HEADER } from "./header.ts";
 import {
-  EASE_PATHS,
+  AFTER_VSWITCHD,
+  END_NEXT,
+  HAND_OVER,
+  HANDED_OVER,
+  RUN_VSWITCHD,
+  SILENCE_PATHS,
+  startVswitchd,
+  SWITCH_PID,
+} from "./switch_process.ts";
+import {
   LEARNED_FILE,
   LOAD_FLOWS,
   OVS_DIR,
   RESTORE_SWITCH,
   RESUME_PATHS,
   RUN_PATHS,
-  VSCTL,
 } from "./switch_programs.ts";
 
 export const UNIT_DIR = "/etc/systemd/system";
@@ -52,14 +59,23 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     ...renderRollback(),
     ...renderFollow(),
     daemonUnit("ovsdb", "Open vSwitch database", { heals: false, first: true }),
-    daemonUnit("vswitchd", "Open vSwitch", { heals: true, first: true, stop: "ease-paths" }),
+    daemonUnit("vswitchd", "Open vSwitch", {
+      heals: true,
+      first: true,
+      handsOver: { pidFile: SWITCH_PID, stop: "hand-over", stopped: "after-vswitchd" },
+    }),
     daemonUnit("paths", "watch over the direct paths", { heals: false }),
     daemonUnit("egress", "watch over the way out", { heals: false, ends: true }),
     // Started before AppArmor's profiles are loaded it would stay unconfined until it is restarted.
     daemonUnit("dnsmasq", "name server of the gateway", { heals: false, after: "apparmor.service" }),
     ...(userspace ? [daemonUnit("wireguard", "WireGuard in userspace", { heals: true })] : []),
     program("run-ovsdb", RUN_OVSDB),
-    program("run-vswitchd", runVswitchd(capabilities)),
+    program("run-vswitchd", RUN_VSWITCHD),
+    program("start-vswitchd", startVswitchd(capabilities)),
+    program("silence-paths", SILENCE_PATHS),
+    program("hand-over", HAND_OVER),
+    program("end-next", END_NEXT),
+    program("after-vswitchd", AFTER_VSWITCHD),
     program("run-paths", RUN_PATHS),
     program("run-egress", RUN_EGRESS),
     program("run-dnsmasq", RUN_DNSMASQ),
@@ -71,7 +87,6 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     program("load-firewall", LOAD_FIREWALL),
     program("load-flows", LOAD_FLOWS),
     program("restore-switch", RESTORE_SWITCH),
-    program("ease-paths", EASE_PATHS),
     program("resume-paths", RESUME_PATHS),
   ];
 }
@@ -189,8 +204,8 @@ interface DaemonOptions {
   readonly heals: boolean;
   /** It is to have a processor before others: hellos that are late are a path that is dead. */
   readonly first?: boolean;
-  /** The program that runs before the daemon is stopped. */
-  readonly stop?: string;
+  /** Its place may be taken by a process that the program `stop` has started; `stopped` cleans up where that is not to be. */
+  readonly handsOver?: { readonly pidFile: string; readonly stop: string; readonly stopped: string };
   /** It ends by itself when it is not wanted any more. */
   readonly ends?: boolean;
   /** A unit that has to be done before, if it is started at all. */
@@ -198,8 +213,14 @@ interface DaemonOptions {
 }
 
 function daemonUnit(name: string, description: string, options: DaemonOptions): WantedFile {
-  const { heals, first, stop, ends, after } = options;
-  const before = stop === undefined ? "" : `ExecStop=-${BIN_DIR}/${stop}\n`;
+  const { heals, first, handsOver, ends, after } = options;
+  const before = handsOver === undefined ? "" : `ExecStop=-${BIN_DIR}/${handsOver.stop}
+ExecStopPost=-${BIN_DIR}/${handsOver.stopped}
+`;
+  const kind = handsOver === undefined ? "" : `Type=forking
+PIDFile=${handsOver.pidFile}
+KillMode=process
+`;
   // A restarted daemon has forgotten what it was told.
   const heal = heals ? `ExecStartPost=${BIN_DIR}/wait-daemon mobula-${name}.service\n` : "";
   const content = `${HEADER}
@@ -212,7 +233,7 @@ Before=shutdown.target
 StartLimitInterval=0
 
 [Service]
-ExecStart=${BIN_DIR}/run-${name}
+${kind}ExecStart=${BIN_DIR}/run-${name}
 ${heal}${before}Restart=${ends ? "on-failure" : "always"}
 RestartSec=0.2
 ${first ? `Nice=${FIRST}\n` : ""}OOMScoreAdjust=-900
@@ -238,25 +259,6 @@ schema=/usr/share/openvswitch/vswitch.ovsschema
 if [ "$(ovsdb-tool needs-conversion "$db" "$schema")" = yes ]; then ovsdb-tool convert "$db" "$schema"; fi
 exec ovsdb-server "$db" --remote=punix:${OVS_DIR}/db.sock --unixctl=${OVS_DIR}/ovsdb.ctl --no-chdir -vconsole:warn -vsyslog:off
 `;
-
-/**
- * Until `resume-paths` says otherwise, a switch that starts leaves the kernel's flows alone, and its paths silent: as long as it has
- * neither its routes nor its flows, a hello would be lost, or tell peers that a path that still carries is down.
- */
-function runVswitchd(capabilities: Capabilities): string {
-  return `set -eu
-export OVS_RUNDIR=${OVS_DIR} OVS_DBDIR=${OVS_DIR} OVS_LOGDIR=${OVS_DIR} OVS_SYSCONFDIR=${OVS_DIR}
-vsctl='${VSCTL} --retry --no-wait'
-$vsctl init
-set -- set Open_vSwitch . other_config:flow-restore-wait=true
-for port in $($vsctl --bare --columns=name find Interface bfd:enable=true); do
-  set -- "$@" -- set Interface "$port" bfd:enable=false
-done
-$vsctl "$@"
-exec ip netns exec ${switchNamespace(capabilities)} \\
-  ovs-vswitchd ${SWITCH_DB} --unixctl=${SWITCH_CONTROL} --no-chdir -vconsole:warn -vsyslog:off
-`;
-}
 
 const RUN_DNSMASQ = `[ ! -e ${EGRESS_FILE} ] || . ${EGRESS_FILE}
 # Until run-egress knows better.
@@ -304,13 +306,19 @@ if [ -e "${RUN_DIR}/expected/$unit" ]; then
   ! grep -qs start-units "/proc/$starter/cmdline" || expected=1
 fi
 if [ "$unit" = mobula-vswitchd.service ]; then
-  # The quick part of the repair; what it misses, the whole one sees.
-  [ "$expected" ] || ${BIN_DIR}/restore-switch || :
-  eased=
-  [ ! -e ${LEARNED_FILE} ] || eased=eased
-  # It grows old.
-  rm -f ${LEARNED_FILE}
-  ${BIN_DIR}/resume-paths $eased || :
+  handed=
+  [ ! -e ${HANDED_OVER} ] || read -r handed <${HANDED_OVER} || :
+  rm -f ${HANDED_OVER}
+  read -r pid <${SWITCH_PID} || :
+  if [ "$handed" != "$pid" ]; then
+    # The quick part of the repair; what it misses, the whole one sees.
+    [ "$expected" ] || ${BIN_DIR}/restore-switch || :
+    eased=
+    [ ! -e ${LEARNED_FILE} ] || eased=eased
+    # It grows old.
+    rm -f ${LEARNED_FILE}
+    ${BIN_DIR}/resume-paths $eased || :
+  fi
 fi
 [ -z "$expected" ] || exit 0
 exec systemctl restart --no-block ${HEAL_UNIT}
