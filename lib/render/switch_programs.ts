@@ -69,10 +69,10 @@ mv flows.new flows.listing
 export const RESTORE_SWITCH = `set -eu
 [ -e ${RUN_DIR}/flows.text ] || exit 0
 tries=0
-until [ -S ${FLOW_CONTROL} ]; do
+until ${OFCTL("show")} >/dev/null 2>&1; do
   tries=$((tries + 1))
-  [ $tries -lt 2000 ] || exit 1
-  sleep 0.005
+  [ $tries -lt 500 ] || exit 1
+  sleep 0.02
 done
 sh -eu ${RESTORE_FILE} &
 links=$!

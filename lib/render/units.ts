@@ -14,7 +14,7 @@ import { EGRESS_FILE, RUN_EGRESS } from "./egress.ts";
 import { HEADER } from "./header.ts";
 import {
   AFTER_VSWITCHD,
-  END_NEXT,
+  END_VSWITCHD,
   HAND_OVER,
   HANDED_OVER,
   RUN_VSWITCHD,
@@ -74,7 +74,7 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     program("start-vswitchd", startVswitchd(capabilities)),
     program("silence-paths", SILENCE_PATHS),
     program("hand-over", HAND_OVER),
-    program("end-next", END_NEXT),
+    program("end-vswitchd", END_VSWITCHD),
     program("after-vswitchd", AFTER_VSWITCHD),
     program("run-paths", RUN_PATHS),
     program("run-egress", RUN_EGRESS),
@@ -310,15 +310,21 @@ if [ "$unit" = mobula-vswitchd.service ]; then
   [ ! -e ${HANDED_OVER} ] || read -r handed <${HANDED_OVER} || :
   rm -f ${HANDED_OVER}
   read -r pid <${SWITCH_PID} || :
-  if [ "$handed" != "$pid" ]; then
-    # The quick part of the repair; what it misses, the whole one sees.
+  # The quick part of the repair; what it misses, the whole one sees. One that has been handed over to carries already.
+  if [ "$handed" ] && [ "$handed" = "\${pid:-}" ]; then
+    ${BIN_DIR}/load-flows fresh || :
+  else
     [ "$expected" ] || ${BIN_DIR}/restore-switch || :
-    eased=
-    [ ! -e ${LEARNED_FILE} ] || eased=eased
-    # It grows old.
-    rm -f ${LEARNED_FILE}
-    ${BIN_DIR}/resume-paths $eased || :
   fi
+  eased=
+  [ ! -e ${LEARNED_FILE} ] || eased=eased
+  # It grows old.
+  rm -f ${LEARNED_FILE}
+  # systemd ends this program alone: another one may have begun by the time the paths would speak.
+  ${BIN_DIR}/resume-paths $eased &
+  trap "kill $!; exit 1" HUP INT TERM
+  wait $! || :
+  trap - HUP INT TERM
 fi
 [ -z "$expected" ] || exit 0
 exec systemctl restart --no-block ${HEAL_UNIT}

@@ -3,7 +3,7 @@
  * the order itself, there is one switch in the end, and it is systemd's. Two hosts; nothing is timed (`timed/direct_test.ts` does).
  * Needs root and the lab's packages.
  */
-import { assert, assertEquals } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { hostAddresses } from "../../lib/address.ts";
 import { executable } from "./executables.ts";
 import { writeInventory } from "./inventory.ts";
@@ -20,6 +20,7 @@ const HOSTS: readonly HostOptions[] = [
 ];
 const NAMES = HOSTS.map(({ name }) => name);
 const UNIT = "mobula-vswitchd.service";
+const RUN = "/run/mobula/ovs";
 
 interface Pushed {
   readonly program: string;
@@ -35,21 +36,32 @@ async function prepare(lab: Lab): Promise<Pushed> {
   return { program };
 }
 
-/** Runs a script on a host, where it knows `$old`, the switch's process, and the file with the id of the next one. */
+/** Runs a script on a host, where it knows `$old`, the switch's process, and the files with the id of the one that is to follow. */
 async function strike(lab: Lab, host: string, script: string): Promise<void> {
   const { vswitchd } = await mainPids(lab, host);
-  const head = `old=${vswitchd}; next=/run/mobula/ovs/vswitchd.next
-until_there() { until [ -s "$next" ]; do sleep 0.01; done; }\n`;
+  const head = `old=${vswitchd}; waiting=${RUN}/vswitchd.waiting; next=${RUN}/vswitchd.next
+there() { until [ -s "$1" ]; do sleep 0.01; done; }
+main() { systemctl show --value -p MainPID ${UNIT}; }
+`;
   await ask(lab, host, ["timeout", "60", "sh", "-eu", "-c", head + script]);
 }
 
-/** The processes of a host's own switch. */
-async function switches(lab: Lab, host: string): Promise<number[]> {
-  const said = await lab.exec(host, ["pgrep", "-f", "^ovs-vswitchd unix:/run/mobula/"]);
-  return said.stdout.split("\n").filter(Boolean).map(Number);
+/** All processes that belong to the unit. */
+async function processes(lab: Lab, host: string): Promise<string[]> {
+  const script = `cat /sys/fs/cgroup/system.slice/${UNIT}/cgroup.procs 2>/dev/null |
+while read -r pid; do echo "$pid $(cat "/proc/$pid/comm")"; done`;
+  return (await ask(lab, host, ["sh", "-c", script])).split("\n").filter(Boolean);
 }
 
-/** One switch, which is the unit's, answers by its usual path, and carries. */
+/** Files that are there for a moment, apart from those of the process with this id. */
+async function leftovers(lab: Lab, host: string, pid: number): Promise<string> {
+  const script = `cd /run/mobula; ls | grep -e ^quick -e ^go -e learned
+cd ovs; ls | grep '^vswitchd[.]' | grep -v -e '[.]ctl$' -e '[.]pid$'
+ls | grep '^vswitchd[.][0-9]' | grep -v '[.]${pid}[.]'`;
+  return (await lab.exec(host, ["sh", "-c", script])).stdout;
+}
+
+/** One switch, which is the unit's, answers by its usual path, and carries; nothing is left of how it came. */
 async function assertWhole(lab: Lab, { program }: Pushed, host: string): Promise<void> {
   await waitFor(`${UNIT} on ${host}`, async () => {
     const said = await ask(lab, host, ["systemctl", "show", "--value", "-p", "ActiveState", UNIT]);
@@ -58,41 +70,54 @@ async function assertWhole(lab: Lab, { program }: Pushed, host: string): Promise
   await waitForHealed(lab, host);
   await waitForPaths(lab, NAMES);
   const { vswitchd } = await mainPids(lab, host);
-  assertEquals(await switches(lab, host), [vswitchd]);
-  const control = await ask(lab, host, ["readlink", "/run/mobula/ovs/vswitchd.ctl"]);
-  assertEquals(control.trim(), `/run/mobula/ovs/vswitchd.${vswitchd}.ctl`);
+  await waitFor(`one process on ${host}`, async () => {
+    const found = await processes(lab, host);
+    if (found.join() === `${vswitchd} ovs-vswitchd`) return true;
+    throw new Error(found.join(", "));
+  });
+  const control = await ask(lab, host, ["readlink", `${RUN}/vswitchd.ctl`]);
+  assertEquals(control.trim(), `${RUN}/vswitchd.${vswitchd}.ctl`);
   assertEquals((await vsctl(lab, host, "get", "Open_vSwitch", ".", "other_config")).trim(), "{}");
-  const left = await ask(lab, host, [
-    "sh",
-    "-c",
-    "cd /run/mobula; ls | grep -e ^quick -e ^go -e learned || :",
-  ]);
-  assertEquals(left, "", "nothing is left of the change");
-  const others = NAMES.map((name) => hostAddresses(lab.host(name).id).gateway);
-  await waitForAnswers("all gateways", () => lab.network(host, "mobula"), others, 20_000);
+  const silent = ["--bare", "--columns=name", "find", "Interface", "bfd:enable=false"];
+  assertEquals((await vsctl(lab, host, ...silent)).trim(), "");
+  assertEquals(await leftovers(lab, host, vswitchd), "");
+  const gateways = NAMES.map((name) => hostAddresses(lab.host(name).id).gateway);
+  await waitForAnswers("all gateways", () => lab.network(host, "mobula"), gateways, 20_000);
   expectCode(await mobula(lab, { executable: program }, "plan"), 0, "the plan");
+}
+
+/** Shell: puts a script in the place of one of our programs, until the next repair; it finds that one beside itself. */
+function stub(name: string, ...lines: readonly string[]): string {
+  const path = `/opt/mobula/bin/${name}`;
+  const text = ["#!/bin/sh", ...lines, 'exec "$0.real" "$@"'].join("\n");
+  return `mv ${path} ${path}.real
+cat >${path} <<'STUB'
+${text}
+STUB
+chmod +x ${path}
+`;
 }
 
 for (const host of NAMES) {
   proof(
     `${host}: restarted twice, the process that waited is the switch, and knows who is where`,
     async (lab, pushed) => {
-      const other = NAMES.find((name) => name !== host)!;
-      const mac = `02:6d:6f:00:${lab.host(other).id.toString(16).padStart(2, "0")}:01`;
+      const other = lab.host(NAMES.find((name) => name !== host)!).id;
+      const mac = `02:6d:6f:00:0${other}:01`;
+      const place = async () => (await learned(lab, host)).find((one) => one.mac === mac)?.host;
       for (let time = 0; time < 2; time++) {
-        await waitForAnswers("the other", () => lab.network(host, "mobula"), [
-          hostAddresses(lab.host(other).id).gateway,
-        ], 20_000);
-        const before = (await learned(lab, host)).find((one) => one.mac === mac);
-        assert(before !== undefined, `${host} has learned ${mac}`);
-        await strike(
-          lab,
-          host,
-          `systemctl restart --no-block ${UNIT}
-until_there; read -r waiting <"$next"
-until [ "$(systemctl show --value -p MainPID ${UNIT})" = "$waiting" ]; do sleep 0.05; done`,
-        );
-        assertEquals((await learned(lab, host)).find((one) => one.mac === mac)?.host, before?.host);
+        const { gateway } = hostAddresses(other);
+        await waitForAnswers("the other", () => lab.network(host, "mobula"), [gateway], 20_000);
+        assertEquals(await place(), other);
+        // What a start does that was not prepared would leave a mark.
+        const script = `${stub("restore-switch", "touch /root/unprepared")}rm -f /root/unprepared
+systemctl restart --no-block ${UNIT}
+there $waiting; read -r following <$waiting
+until [ "$(main)" = "$following" ]; do sleep 0.05; done
+until [ "$(systemctl is-active ${UNIT})" = active ]; do sleep 0.05; done
+[ ! -e /root/unprepared ]`;
+        await strike(lab, host, script);
+        assertEquals(await place(), other);
         await assertWhole(lab, pushed, host);
       }
     },
@@ -102,48 +127,49 @@ until [ "$(systemctl show --value -p MainPID ${UNIT})" = "$waiting" ]; do sleep 
 proof(
   "a restart that becomes a stop leaves nobody behind, and the next start is whole",
   async (lab, pushed) => {
-    await strike(lab, "alpha", `systemctl restart --no-block ${UNIT}; until_there; systemctl stop ${UNIT}`);
-    await waitFor("no switch", async () => (await switches(lab, "alpha")).length === 0);
+    await strike(
+      lab,
+      "alpha",
+      `systemctl restart --no-block ${UNIT}; there $waiting; systemctl stop ${UNIT}`,
+    );
+    await waitFor("no process", async () => (await processes(lab, "alpha")).length === 0);
+    assertEquals((await lab.exec("alpha", ["pgrep", "-f", "^ovs-vswitchd unix:/run/mobula/"])).stdout, "");
+    assertEquals(await leftovers(lab, "alpha", 0), "");
     await ask(lab, "alpha", ["systemctl", "start", UNIT]);
     await assertWhole(lab, pushed, "alpha");
   },
 );
 
-proof(
-  "a second process that cannot start: the first one goes, and a new one comes, as ever",
-  async (lab, pushed) => {
-    const path = "/opt/mobula/bin/start-vswitchd";
-    const fails = `#!/bin/sh\ncase $1 in *.next) exit 0 ;; esac\nexec /root/start-vswitchd "$@"\n`;
-    await strike(
-      lab,
-      "alpha",
-      `cp ${path} /root; printf '%s' '${fails}' >${path}; systemctl restart ${UNIT}`,
-    );
+const BEGIN = `systemctl restart --no-block ${UNIT}; there $waiting; read -r following <$waiting`;
+const HANDS_OVER = `"$(systemctl show --value -p ControlPID ${UNIT})"`;
+
+/** What goes wrong, and the script that makes it so. */
+const MISHAPS: readonly (readonly [string, string])[] = [
+  [
+    "the second process cannot start",
+    `${stub("start-vswitchd", "case $1 in *.waiting) touch /root/tried; exit 0 ;; esac")}rm -f /root/tried
+systemctl restart ${UNIT}; [ -e /root/tried ]; [ "$(main)" != $old ]`,
+  ],
+  ["the second process dies before it may take the place", `${BEGIN}; kill -9 $following`],
+  [
+    "the second process dies as soon as it is alone",
+    `${BEGIN}; while kill -0 $old 2>/dev/null; do sleep 0.01; done; kill -9 $following`,
+  ],
+  ["the first process dies while the second one starts", `${BEGIN}; kill -9 $old`],
+  ["the first process hangs", `kill -STOP $old; systemctl restart ${UNIT}; [ "$(main)" != $old ]`],
+  ["the program that hands over is killed", `${BEGIN}; kill -9 ${HANDS_OVER}`],
+  ["the program that hands over is told to end", `${BEGIN}; kill ${HANDS_OVER}`],
+  ["the database is restarted beside it", `systemctl restart mobula-ovsdb.service ${UNIT}`],
+  [
+    "restarted again before its paths have spoken",
+    `${BEGIN}; until [ "$(main)" = "$following" ]; do sleep 0.01; done; systemctl restart ${UNIT}`,
+  ],
+  ["it had just been killed", `kill -9 $old; sleep 0.3; systemctl restart ${UNIT}`],
+];
+
+for (const [title, script] of MISHAPS) {
+  proof(`a restart, and ${title}: one switch in the end`, async (lab, pushed) => {
+    await strike(lab, "alpha", script);
     await assertWhole(lab, pushed, "alpha");
-  },
-);
-
-proof("the second process dies as soon as it is alone", async (lab, pushed) => {
-  await strike(
-    lab,
-    "alpha",
-    `systemctl restart --no-block ${UNIT}; until_there; read -r waiting <"$next"
-while kill -0 $old 2>/dev/null; do sleep 0.01; done; kill -9 $waiting`,
-  );
-  await assertWhole(lab, pushed, "alpha");
-});
-
-proof("the first process dies while the second one starts", async (lab, pushed) => {
-  await strike(lab, "alpha", `systemctl restart --no-block ${UNIT}; until_there; kill -9 $old`);
-  await assertWhole(lab, pushed, "alpha");
-});
-
-proof("the hand-over itself is killed: systemd goes on without it", async (lab, pushed) => {
-  await strike(
-    lab,
-    "alpha",
-    `systemctl restart --no-block ${UNIT}; until_there
-kill -9 "$(systemctl show --value -p ControlPID ${UNIT})"`,
-  );
-  await assertWhole(lab, pushed, "alpha");
-});
+  });
+}

@@ -8,6 +8,11 @@ import { waitFor } from "./wait.ts";
 
 /** The bridge that every external interface of the lab hangs on. */
 export const BRIDGE = "underlay";
+/**
+ * Its MAC, which is that of the world's servers and the router. A bridge without one takes the lowest of its ports', so it would change
+ * when a host comes or goes, and whoever knew the old one would reach nobody for the ten seconds that it takes to ask again.
+ */
+const BRIDGE_MAC = "02:00:5e:00:00:fe";
 /** Of all hosts and nodes. */
 export const NETWORK = "198.51.100.0/24";
 export const ROUTER = "198.51.100.254";
@@ -50,7 +55,7 @@ export async function makeUnderlay(state: LabState): Promise<void> {
   await ipBatch(state.namespace, [
     "link set lo up",
     `address add ${WEB_SERVER}/32 dev lo`,
-    `link add ${BRIDGE} type bridge forward_delay 0 mcast_snooping 0`,
+    `link add ${BRIDGE} address ${BRIDGE_MAC} type bridge forward_delay 0 mcast_snooping 0`,
     `address add ${WORLD}/24 dev ${BRIDGE}`,
     `address add ${ROUTER}/24 dev ${BRIDGE}`,
     `address add ${ROUTER6}/64 dev ${BRIDGE} nodad`,

@@ -16,7 +16,7 @@ import { must } from "../lab/process.ts";
 import { startScans } from "../lab/scans.ts";
 import { WEB_NAME, WEB_SERVER } from "../lab/underlay.ts";
 import { ADDRESS, ensureGuests, ONE, TWO } from "./guests.ts";
-import { assertFound, CLIENT, NAMES, NETWORK_DEADLINE_MS, type Proof, type Pushed } from "./stage.ts";
+import { CLIENT, NAMES, NETWORK_DEADLINE_MS, type Proof, type Pushed } from "./stage.ts";
 
 /** Larger than anything behind it, as an admin may have left it. */
 const CLIENT_MTU = 1500;
@@ -56,7 +56,7 @@ export function declareOutside(proof: Proof): void {
       await ensureGuests(lab);
       const laptop = await ensureClient(lab, pushed);
       const everything = [...allInnerAddresses(lab.state.hosts), ...Object.values(ADDRESS)];
-      await assertFound("through beta", () => unreached(laptop, everything), []);
+      assertEquals(await unreached(laptop, everything), [], "through beta");
       assertMatch((await laptop.exec(["getent", "ahostsv4", "printer.example"])).stdout, /^10\.31\.200\.1 /);
       await laptop.connect(await peerOf(lab, "delta"));
       const other = hostAddresses(lab.host("delta").id).gateway;
@@ -66,7 +66,7 @@ export function declareOutside(proof: Proof): void {
         [other],
         NETWORK_DEADLINE_MS,
       );
-      await assertFound("through delta", () => unreached(laptop, everything), []);
+      assertEquals(await unreached(laptop, everything), [], "through delta");
       await laptop.connect(await peerOf(lab, "beta"));
     },
   );
@@ -77,22 +77,18 @@ export function declareOutside(proof: Proof): void {
       await ensureGuests(lab);
       const one = lab.network(ONE.host, ONE.namespace);
       const { access, gateways } = innerAddresses(lab.state.hosts);
-      await assertFound("everybody", () => unreached(one, [...access, ...gateways, ADDRESS.two]), []);
+      assertEquals(await unreached(one, [...access, ...gateways, ADDRESS.two]), []);
       const { gateway } = hostAddresses(lab.host("beta").id);
       // Out through the gateway of another host: whichever it asks.
       await must(one.enter(["ip", "route", "replace", "default", "via", gateway]));
-      await assertFound("the web server", () => seenAddress(one, WEB_SERVER), lab.host("beta").address);
-      await assertFound("names", () => resolveAt(one, gateway, ["delta", WEB_NAME]), {
+      assertEquals(await seenAddress(one, WEB_SERVER), lab.host("beta").address);
+      assertEquals(await resolveAt(one, gateway, ["delta", WEB_NAME]), {
         delta: hostAddresses(lab.host("delta").id).access,
         [WEB_NAME]: WEB_SERVER,
       });
       const { intrawire } = innerAddresses(lab.state.hosts);
-      await assertFound("intrawire, through beta's gateway", () => unreached(one, intrawire), []);
-      await assertFound(
-        "the other guest",
-        () => unreached(lab.network(TWO.host, TWO.namespace), [ADDRESS.one]),
-        [],
-      );
+      assertEquals(await unreached(one, intrawire), [], "intrawire, through beta's gateway");
+      assertEquals(await unreached(lab.network(TWO.host, TWO.namespace), [ADDRESS.one]), []);
     },
   );
 

@@ -2,7 +2,7 @@
  * The stage of the tests in this folder: three virtual machines with Debian's own kernels and one container, which shares this
  * machine's, installed by one push. Two machines have a bridge for guests, as an admin makes it. Needs root and QEMU.
  */
-import { assertEquals, equal } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { hostAddresses, innerMtus } from "../../lib/address.ts";
 import { executable } from "../lab/executables.ts";
 import { writeInventory } from "../lab/inventory.ts";
@@ -164,27 +164,10 @@ export function same<T>(value: T, names: readonly string[] = NAMES): Record<stri
   return Object.fromEntries(names.map((name) => [name, value]));
 }
 
-/** So often a question is asked: emulated machines, or the one below them, may stand still until it has timed out. */
-const QUESTIONS = 3;
-
-/** Asks until the right answer is found, a few times in a row; what is broken stays so, and the last answer is told. */
-export async function assertFound<T>(what: string, ask: () => Promise<T>, wanted: T): Promise<void> {
-  for (let left = QUESTIONS - 1; left > 0; left--) {
-    const found = await ask();
-    if (equal(found, wanted)) return;
-    console.log(`  ${what}: asked again, for it was ${JSON.stringify(found)}`);
-  }
-  assertEquals(await ask(), wanted, what);
-}
-
 /** Every pair, all names, the outside world, and SSH by the external address. */
 export async function checkNetwork(lab: Lab): Promise<void> {
   const addresses = allInnerAddresses(lab.state.hosts);
-  await assertFound(
-    "everybody",
-    () => everywhere((name) => unreached(lab.network(name), addresses)),
-    same<string[]>([]),
-  );
+  assertEquals(await everywhere((name) => unreached(lab.network(name), addresses)), same([]));
   const names = Object.fromEntries([
     ...lab.state.hosts.map(({ name, id }) => [name, hostAddresses(id).access]),
     ...Object.entries(EXTRA_NAMES).map(([address, name]) => [name, address]),
@@ -192,19 +175,12 @@ export async function checkNetwork(lab: Lab): Promise<void> {
   ]);
   // Asked with the machine's own programs, which look into its own /etc/hosts first.
   const besides = (own: string) => Object.fromEntries(Object.entries(names).filter(([name]) => name !== own));
-  await assertFound(
-    "all names",
-    () =>
-      everywhere((name) =>
-        resolveAt(lab.network(name), hostAddresses(lab.host(name).id).gateway, Object.keys(besides(name)))
-      ),
-    Object.fromEntries(NAMES.map((name) => [name, besides(name)])),
+  const resolved = await everywhere((name) =>
+    resolveAt(lab.network(name), hostAddresses(lab.host(name).id).gateway, Object.keys(besides(name)))
   );
-  await assertFound(
-    "the web server",
-    () => everywhere((name) => seenAddress({ exec: (argv) => lab.exec(name, argv) }, WEB_NAME)),
-    Object.fromEntries(lab.state.hosts.map(({ name, address }) => [name, address])),
-  );
+  assertEquals(resolved, Object.fromEntries(NAMES.map((name) => [name, besides(name)])));
+  const seen = await everywhere((name) => seenAddress({ exec: (argv) => lab.exec(name, argv) }, WEB_NAME));
+  assertEquals(seen, Object.fromEntries(lab.state.hosts.map(({ name, address }) => [name, address])));
   const greeted = await everywhere(async (name) => (await lab.ssh(name, "uname -n")).stdout.trim());
   assertEquals(greeted, Object.fromEntries(NAMES.map((name) => [name, name])));
 }
