@@ -12,7 +12,7 @@ export const BRIDGE = "underlay";
  * Its MAC, which is that of the world's servers and the router. A bridge without one takes the lowest of its ports', so it would change
  * when a host comes or goes, and whoever knew the old one would reach nobody for the ten seconds that it takes to ask again.
  */
-const BRIDGE_MAC = "02:00:5e:00:00:fe";
+export const BRIDGE_MAC = "02:00:5e:00:00:fe";
 /** Of all hosts and nodes. */
 export const NETWORK = "198.51.100.0/24";
 export const ROUTER = "198.51.100.254";
