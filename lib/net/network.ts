@@ -184,6 +184,11 @@ export interface Flows {
   readonly text: string;
 }
 
+/** The intrawire's shortcut, as `renderShortcut` writes it. */
+export interface Shortcut {
+  readonly text: string;
+}
+
 /** Everything of the network that is ours. */
 export interface Network {
   readonly namespaces: readonly Namespace[];
@@ -196,6 +201,7 @@ export interface Network {
   readonly switch: Switch;
   readonly flows: Flows;
   readonly firewall: Firewall;
+  readonly shortcut: Shortcut;
   /** systemd units that must run. */
   readonly units: readonly string[];
 }

@@ -27,6 +27,9 @@ export const LIST_FLOWS = `{ ${dumpFlows("--names")}; ${OFCTL("--names dump-grou
   OFCTL("dump-meters")
 }; } | grep -v -e '^OFPST' -e '^NXST' | sort`;
 
+/** Prints what is done to packets as they come out of WireGuard. */
+export const LIST_SHORTCUT = `ip netns exec mobula tc filter show dev ${LINK.wireguard} ingress`;
+
 /** A live link. */
 export interface SeenLink {
   readonly scope: Scope;
@@ -107,6 +110,8 @@ export interface Seen {
   readonly firewall?: string;
   /** The same for the switch's flows. */
   readonly flows?: string;
+  /** The same for the intrawire's shortcut; also where the host's kernel has no such thing, and was found not to. */
+  readonly shortcut?: string;
   readonly activeUnits: readonly string[];
 }
 
@@ -161,6 +166,10 @@ if [ -e ${RUN_DIR}/flows.listing ] && [ -S ${FLOW_CONTROL} ]; then
   live=$(${LIST_FLOWS} 2>/dev/null)
   [ "$live" = "$(cat ${RUN_DIR}/flows.listing)" ] && { echo "@@flows"; cat ${RUN_DIR}/flows.text; }
 fi
+if [ -e ${RUN_DIR}/shortcut.listing ] && [ -e /run/netns/mobula ]; then
+  live=$(${LIST_SHORTCUT} 2>/dev/null)
+  [ "$live" = "$(cat ${RUN_DIR}/shortcut.listing)" ] && { echo "@@shortcut"; cat ${RUN_DIR}/shortcut.text; }
+fi
 echo "@@units"; systemctl is-active ${units.join(" ")}
 exit 0
 `;
@@ -193,6 +202,7 @@ export function parseSeen(output: string, units: readonly string[]): Seen {
   const seenSwitch = parseSwitch(sections);
   const firewall = sections.get("firewall");
   const flows = sections.get("flows");
+  const shortcut = sections.get("shortcut");
   return {
     namespaces: SCOPES.filter((scope) => sections.has(`namespace ${scope}`)),
     sysctls: scoped("sysctls", parseSysctls),
@@ -209,6 +219,7 @@ export function parseSeen(output: string, units: readonly string[]): Seen {
     // The line break before the next section's mark is the text's last one.
     ...(firewall === undefined ? {} : { firewall: `${firewall}\n` }),
     ...(flows === undefined ? {} : { flows: `${flows}\n` }),
+    ...(shortcut === undefined ? {} : { shortcut: `${shortcut}\n` }),
   };
 }
 

@@ -40,6 +40,7 @@ export function networkSteps(wanted: Network, seen: Seen): Step[] {
     ...routeSteps(wanted, seen),
     ...ruleSteps(wanted, seen),
     ...tunnelSteps(wanted.switch.tunnel, seen.switch),
+    ...shortcutSteps(wanted, seen),
   ];
 }
 
@@ -93,6 +94,15 @@ function firewallSteps(wanted: Network, seen: Seen): Step[] {
     argv: [`${BIN_DIR}/load-firewall`],
     stdin: wanted.firewall.text,
   }, isThere ? "new connections go by these rules, open ones live on" : undefined)];
+}
+
+function shortcutSteps({ shortcut }: Network, seen: Seen): Step[] {
+  if (seen.shortcut === shortcut.text) return [];
+  return [{
+    title: "lead the intrawire straight to the host",
+    argv: [`${BIN_DIR}/load-shortcut`],
+    stdin: shortcut.text,
+  }];
 }
 
 function flowSteps(wanted: Network, seen: Seen): Step[] {

@@ -16,6 +16,7 @@ import { forwardsOf } from "../forward.ts";
 import type { KnownKeys } from "../known_keys.ts";
 import type { Namespace } from "../step.ts";
 import { renderFlows } from "../render/flows.ts";
+import { renderShortcut } from "../render/shortcut.ts";
 import { renderNftables } from "../render/nftables.ts";
 import {
   directPort,
@@ -73,6 +74,7 @@ export function wantedNetwork(input: HostInput): Network {
     switch: wantedSwitch(config, capabilities),
     flows: { text: renderFlows(config, capabilities) },
     firewall: { text: firewallText(input, forwards) },
+    shortcut: { text: renderShortcut(config.self) },
     units: wantedUnits(input),
   };
 }

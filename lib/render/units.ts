@@ -6,7 +6,7 @@
  */
 import type { Capabilities } from "../facts.ts";
 import { LINK } from "../net/network.ts";
-import { RUN_DIR, SWITCH_CONTROL } from "../net/seen.ts";
+import { LIST_SHORTCUT, RUN_DIR, SWITCH_CONTROL } from "../net/seen.ts";
 import { BIN_DIR } from "../net/steps.ts";
 import type { WantedFile } from "../step.ts";
 import { ETC_DIR, UPSTREAM_FILE } from "./dnsmasq.ts";
@@ -85,6 +85,7 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     program("run-heal", RUN_HEAL),
     program("run-nic", RUN_NIC),
     program("load-firewall", LOAD_FIREWALL),
+    program("load-shortcut", LOAD_SHORTCUT),
     program("load-flows", LOAD_FLOWS),
     program("restore-switch", RESTORE_SWITCH),
     program("resume-paths", RESUME_PATHS),
@@ -364,6 +365,23 @@ done
 const RUN_NIC =
   `ip netns exec mobula sh -c 'ls /sys/class/net/${LINK.externalBridge}/lower_*/device' >/dev/null 2>&1 && exit 0
 exec systemctl restart --no-block ${HEAL_UNIT}
+`;
+
+/**
+ * Takes the orders on standard input. Without it packets take the usual way: kernels before 5.11, and systems without `tc`, have none, and
+ * that is remembered as well.
+ */
+const LOAD_SHORTCUT = `set -eu
+umask 077
+mkdir -p ${RUN_DIR}
+cd ${RUN_DIR}
+rm -f shortcut.listing
+cat >shortcut.text
+tc='ip netns exec mobula tc'
+$tc qdisc del dev ${LINK.wireguard} clsact 2>/dev/null || :
+$tc -batch shortcut.text >shortcut.error 2>&1 || $tc qdisc del dev ${LINK.wireguard} clsact 2>/dev/null || :
+${LIST_SHORTCUT} >shortcut.new 2>/dev/null || :
+mv shortcut.new shortcut.listing
 `;
 
 /** Takes the ruleset on standard input; remembers what loading it made, so that a change by hand is noticed. */

@@ -47,13 +47,15 @@ function renderLinks({ links }: Network): string {
 }
 
 for (const id of [1, 2, 255, 256, 32767]) {
-  Deno.test(`wantedNetwork: addresses, MACs and firewall of id ${id} as in the golden file`, () => {
+  Deno.test(`wantedNetwork: addresses, MACs, firewall and shortcut of id ${id} as in the golden file`, () => {
     const input = inputFor(fleetOf([id, 32766]), id, "userspace");
     const network = wantedNetwork(input);
     const addresses = Object.entries(hostAddresses(id)).map(([role, address]) => `${role} ${address}`);
     assertGolden(
       `ids/${id}`,
-      `${addresses.join("\n")}\n\n${renderLinks(network)}\n\n${network.firewall.text}`,
+      `${addresses.join("\n")}\n\n${
+        renderLinks(network)
+      }\n\n${network.firewall.text}\n${network.shortcut.text}`,
     );
   });
 }

@@ -117,6 +117,7 @@ export function seenOf(wanted: Network): Seen {
     switch: seenSwitch(wanted.switch),
     firewall: wanted.firewall.text,
     flows: wanted.flows.text,
+    shortcut: wanted.shortcut.text,
     activeUnits: wanted.units,
   };
 }

@@ -265,6 +265,11 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
     [`/opt/mobula/bin/load-flows <${wanted.flows.text.replaceAll("\n", "|")}`],
   ],
   [
+    "the intrawire's shortcut is not as it was loaded",
+    { ...seen, shortcut: undefined },
+    [`/opt/mobula/bin/load-shortcut <${wanted.shortcut.text.replaceAll("\n", "|")}`],
+  ],
+  [
     "daemons have stopped",
     { ...seen, activeUnits: seen.activeUnits.filter((unit) => !/dnsmasq|ovsdb/.test(unit)) },
     ["/opt/mobula/bin/start-units mobula-ovsdb.service mobula-dnsmasq.service"],

@@ -3,12 +3,13 @@ import { assertEquals, assertMatch } from "@std/assert";
 import { hostAddresses, type Mtus } from "../../lib/address.ts";
 import type { Lab, Place } from "../lab/lab.ts";
 import { must, start } from "../lab/process.ts";
+import { cutPaths, type Direction, mendPaths, waitForDeadPath, waitForPaths } from "../lab/switching.ts";
 import { accepts, WEB_SERVER } from "../lab/underlay.ts";
 import { waitFor } from "../lab/wait.ts";
 import { ADDRESS, ensureGuests, ONE, TWO } from "./guests.ts";
 import { ensureClient } from "./outside.ts";
 import { notPassed, serveStreams, type Sized, stream, streamArgv, streamServer, WHOLE } from "./packets.ts";
-import { everywhere, MTU, NAMES, onHost, type Proof, same } from "./stage.ts";
+import { everywhere, MTU, NAMES, NETWORK_DEADLINE_MS, onHost, type Proof, same } from "./stage.ts";
 
 /** The MTUs that are live on a host. */
 export async function liveMtus(lab: Lab, name: string): Promise<Mtus> {
@@ -156,5 +157,21 @@ export function declareMtu(proof: Proof): void {
       "gamma to beta, intrawire": await stream(lab, { host: "gamma" }, to("beta").intrawire),
     };
     assertEquals(found, same(WHOLE, Object.keys(found)) as typeof found);
+  });
+
+  proof("TCP: a stream whose direct path is dead passes whole over a third host", async (lab) => {
+    const path: Direction = ["alpha", "beta"];
+    const back: Direction = ["beta", "alpha"];
+    await waitForPaths(lab, NAMES, NETWORK_DEADLINE_MS);
+    await serveStreams(lab, { host: "beta" });
+    await cutPaths(lab, path, back);
+    try {
+      await Promise.all([path, back].map((direction) => waitForDeadPath(lab, direction)));
+      const { access } = hostAddresses(lab.host("beta").id);
+      assertEquals(await stream(lab, { host: "alpha" }, access), WHOLE);
+    } finally {
+      await mendPaths(lab);
+    }
+    await waitForPaths(lab, NAMES, NETWORK_DEADLINE_MS);
   });
 }

@@ -13,6 +13,7 @@ import { declareMtu } from "./mtu.ts";
 import { declareNeighbours } from "./neighbours.ts";
 import { declareOutside, ensureClient } from "./outside.ts";
 import { declareRepairs } from "./repairs.ts";
+import { declareShortcut } from "./shortcut.ts";
 import {
   BARE,
   checkNetwork,
@@ -114,6 +115,7 @@ declareOutside(proof);
 declareVlans(proof);
 declareNeighbours(proof);
 declareMtu(proof);
+declareShortcut(proof);
 declareTree(proof);
 declareSwitch(proof);
 declareRepairs(proof);

@@ -1,0 +1,96 @@
+/**
+ * Proofs about the intrawire's shortcut: what is for the host itself goes straight to it on kernels that know how, everything else goes
+ * the usual way. Runs scripts on hosts.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { hostAddresses } from "../../lib/address.ts";
+import type { Lab } from "../lab/lab.ts";
+import { ensureGuests, ONE } from "./guests.ts";
+import { serveStreams, stream, WHOLE } from "./packets.ts";
+import { onHost, type Proof } from "./stage.ts";
+
+/** Preferences of the filters for TCP and UDP: what answers a translated packet, and what is for the host. */
+const FILTERS = { tcp: { translated: 1, own: 2 }, udp: { own: 4 } } as const;
+
+/** Packets that a filter of a host has taken, by preference; nothing where there is none. */
+async function taken(lab: Lab, host: string, preference: number): Promise<number | undefined> {
+  const argv = `tc -s filter show dev mo-wg-gw ingress pref ${preference}`.split(" ");
+  const said = (await lab.exec(host, argv, { namespace: "mobula" })).stdout;
+  const counted = /Sent \d+ bytes (\d+) pkt/.exec(said)?.[1];
+  return counted === undefined ? undefined : Number(counted);
+}
+
+/** The number by which a count grows while the work goes on. */
+async function growth(count: () => Promise<number | undefined>, work: () => Promise<void>): Promise<number> {
+  const before = await count();
+  await work();
+  const after = await count();
+  assert(before !== undefined && after !== undefined, "there is such a filter");
+  return after! - before!;
+}
+
+/** Bytes of a datagram that has to be taken apart. */
+const LARGE = 4000;
+const PORT = 9010;
+
+/** Shell: answers one datagram with the number of its bytes. */
+const COUNT_DATAGRAM =
+  `systemd-run --quiet --collect --unit=lab-datagram socat -T 30 UDP-LISTEN:${PORT} "SYSTEM:dd bs=65535 count=1 2>/dev/null | wc -c"
+until ss -Huln "sport = ${PORT}" | grep -q .; do sleep 0.1; done`;
+/** Sends one of so many bytes, and says what it was answered. */
+const SEND_DATAGRAM =
+  'exec 3<>"/dev/udp/$0/$1"; head -c "$2" /dev/zero >&3; read -t 60 -r count <&3; echo "$count"';
+
+/** Sends a datagram of so many bytes from one host to another's intrawire address; gives how many got there. */
+async function datagram(lab: Lab, from: string, to: string, size: number): Promise<number> {
+  await onHost(lab, to, COUNT_DATAGRAM);
+  const { intrawire } = hostAddresses(lab.host(to).id);
+  const said = await lab.exec(from, ["bash", "-c", SEND_DATAGRAM, intrawire, String(PORT), String(size)]);
+  return Number(said.stdout);
+}
+
+export function declareShortcut(proof: Proof): void {
+  const to = (lab: Lab, name: string) => hostAddresses(lab.host(name).id).intrawire;
+
+  proof(
+    "shortcut: a stream for the host itself takes it, and a kernel without it does without",
+    async (lab) => {
+      for (const name of ["alpha", "beta"]) {
+        await serveStreams(lab, { host: name });
+        const grown = await growth(() => taken(lab, name, FILTERS.tcp.own), async () => {
+          assertEquals(await stream(lab, { host: "gamma" }, to(lab, name)), WHOLE);
+        });
+        assert(grown > 200, `${grown} packets of a stream to ${name}; expected all of them`);
+      }
+      // Linux 5.10.
+      assertEquals(await taken(lab, "gamma", FILTERS.tcp.own), undefined);
+      await serveStreams(lab, { host: "gamma" });
+      assertEquals(await stream(lab, { host: "alpha" }, to(lab, "gamma")), WHOLE);
+    },
+  );
+
+  proof("shortcut: a guest's translated stream is brought back to it, not to the host", async (lab) => {
+    await ensureGuests(lab);
+    await serveStreams(lab, { host: "beta" });
+    const { gateway } = hostAddresses(lab.host(ONE.host).id);
+    await onHost(lab, ONE.host, `ip route replace default via ${gateway}`, ONE.namespace);
+    const grown = await growth(() => taken(lab, ONE.host, FILTERS.tcp.translated), async () => {
+      assertEquals(await stream(lab, ONE, to(lab, "beta")), WHOLE);
+    });
+    assert(grown > 200, `${grown} packets came back to the guest; expected all of them`);
+  });
+
+  proof(
+    "shortcut: a datagram takes it, one in parts goes the usual way, and both arrive whole",
+    async (lab) => {
+      const small = await growth(() => taken(lab, "beta", FILTERS.udp.own), async () => {
+        assertEquals(await datagram(lab, "gamma", "beta", 100), 100);
+      });
+      assertEquals(small, 1);
+      const large = await growth(() => taken(lab, "beta", FILTERS.udp.own), async () => {
+        assertEquals(await datagram(lab, "gamma", "beta", LARGE), LARGE);
+      });
+      assertEquals(large, 0);
+    },
+  );
+}
