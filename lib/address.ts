@@ -12,11 +12,6 @@ export const WIREGUARD_PORT = 51820;
 /** UDP port of the geneve tunnels; not the assigned 6081, so that other users of geneve never meet ours. */
 export const GENEVE_PORT = 6254;
 
-/**
- * Local ports from here on are for connections that are translated to the host's intrawire address: those whose four highest bits are
- * set. Linux gives its own sockets lower ones (ip_local_port_range, 32768-60999).
- */
-export const TRANSLATED_PORT = 0xf000;
 /** TCP port on which hosts and gateways listen to each other while a verification goes on, and only then. */
 export const VERIFY_PORT = 6255;
 

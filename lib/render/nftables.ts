@@ -1,21 +1,19 @@
 /**
  * The gateway's nftables ruleset. Pure.
  */
-import {
-  GENEVE_PORT,
-  hostAddresses,
-  NETWORKS,
-  RELAY_PORT,
-  TRANSLATED_PORT,
-  VERIFY_PORT,
-  WIREGUARD_PORT,
-} from "../address.ts";
+import { GENEVE_PORT, hostAddresses, NETWORKS, RELAY_PORT, VERIFY_PORT, WIREGUARD_PORT } from "../address.ts";
 import type { Baseline, Capabilities } from "../facts.ts";
 import type { Forward } from "../fleet.ts";
 import { EGRESS, LINK } from "../net/network.ts";
 import { HEADER } from "./header.ts";
 
 const TUNNEL_PORTS = `{ ${GENEVE_PORT}, ${RELAY_PORT} }`;
+
+/**
+ * Local ports from here on are for connections that are translated to the host's intrawire address. Linux gives its own sockets lower
+ * ones (ip_local_port_range, 32768-60999).
+ */
+const TRANSLATED_PORT = 61_000;
 
 /** What the ruleset depends on. */
 export interface NftablesInput {

@@ -10,14 +10,16 @@ import { serveStreams, stream, WHOLE } from "./packets.ts";
 import { onHost, type Proof } from "./stage.ts";
 
 /** Preferences of the filters for TCP and UDP: what answers a translated packet, and what is for the host. */
-const FILTERS = { tcp: { translated: 1, own: 2 }, udp: { own: 4 } } as const;
+const FILTERS = { tcp: { translated: [1, 2], own: [3] }, udp: { own: [6] } } as const;
 
-/** Packets that a filter of a host has taken, by preference; nothing where there is none. */
-async function taken(lab: Lab, host: string, preference: number): Promise<number | undefined> {
-  const argv = `tc -s filter show dev mo-wg-gw ingress pref ${preference}`.split(" ");
-  const said = (await lab.exec(host, argv, { namespace: "mobula" })).stdout;
-  const counted = /Sent \d+ bytes (\d+) pkt/.exec(said)?.[1];
-  return counted === undefined ? undefined : Number(counted);
+/** Packets that filters of a host have taken, by preference; nothing where there are none. */
+async function taken(lab: Lab, host: string, preferences: readonly number[]): Promise<number | undefined> {
+  const counts = await Promise.all(preferences.map(async (preference) => {
+    const argv = `tc -s filter show dev mo-wg-gw ingress pref ${preference}`.split(" ");
+    const said = (await lab.exec(host, argv, { namespace: "mobula" })).stdout;
+    return /Sent \d+ bytes (\d+) pkt/.exec(said)?.[1];
+  }));
+  return counts.includes(undefined) ? undefined : counts.reduce((sum, count) => sum + Number(count), 0);
 }
 
 /** The number by which a count grows while the work goes on. */
