@@ -30,6 +30,8 @@ export function networkSteps(wanted: Network, seen: Seen): Step[] {
     ...linkAddSteps(wanted, seen),
     ...unitSteps(wanted, seen),
     ...wireguardSteps(wanted.wireguard, seen.wireguard),
+    // One that leads to a link of earlier times leads nowhere: it must not outlive a step that fails.
+    ...shortcutSteps(wanted, seen),
     ...switchSteps(wanted.switch, seen.switch),
     ...restart,
     // A switch that was restarted has no more than what it needs to carry on.
@@ -40,7 +42,6 @@ export function networkSteps(wanted: Network, seen: Seen): Step[] {
     ...routeSteps(wanted, seen),
     ...ruleSteps(wanted, seen),
     ...tunnelSteps(wanted.switch.tunnel, seen.switch),
-    ...shortcutSteps(wanted, seen),
   ];
 }
 

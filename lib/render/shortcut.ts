@@ -2,7 +2,7 @@
  * What comes from other hosts for this host's own intrawire address, led straight from WireGuard to the host, as orders for `tc -batch`.
  * Pure.
  */
-import { hostAddresses, hostMac } from "../address.ts";
+import { hostAddresses, hostMac, NETWORKS } from "../address.ts";
 import { LINK } from "../net/network.ts";
 
 /** IANA's protocol numbers. */
@@ -11,11 +11,15 @@ const PROTOCOLS = { tcp: 6, udp: 17 } as const;
 /** Ports as value and mask that hold all those of translated connections (61000 and more, see `renderNftables`), and some before. */
 const MAY_BE_TRANSLATED = [[0xf000, 0xf000], [0xee00, 0xfe00]] as const;
 
+/** Byte of the TCP header's flags behind an IPv4 header without options, and its SYN. */
+const FLAGS = { offset: 20 + 13, syn: 0x02 } as const;
+
 /**
- * Routing, packet filter and neighbours of the gateway would let such a packet pass unchanged: the filter accepts whatever comes that way,
- * and nobody keeps track of it (`renderNftables`). So it is given the header that it would get, and put on the host's link. Left to the
- * usual way are what may answer a translated packet, which its port says, parts of larger packets, and packets with options, whose ports
- * are elsewhere. Offsets are those of IPv4 and of TCP and UDP: RFC 791, 3.1, RFC 9293, 3.1.
+ * Routing, packet filter and neighbours of the gateway would let such a packet of another host pass unchanged: the filter accepts whatever
+ * comes that way, and nobody keeps track of it (`renderNftables`). So it is given the header that it would get, and put on the host's link.
+ * Left to the usual way are what may answer a translated packet, which its port says, the beginning of a connection, in which the gateway
+ * may make the largest segment smaller, parts of larger packets, packets with options, whose ports are elsewhere, and clients, who may send
+ * larger packets than the host's link takes. Offsets are those of IPv4 and of TCP and UDP: RFC 791, 3.1, RFC 9293, 3.1.
  */
 export function renderShortcut(id: number): string {
   const { intrawire } = hostAddresses(id);
@@ -26,11 +30,15 @@ export function renderShortcut(id: number): string {
     `action vlan push_eth ${header} pipe action mirred egress redirect dev ${LINK.intrawireGateway}`;
   const filters = Object.values(PROTOCOLS).flatMap((protocol) => {
     const own = `match u8 ${protocol} 0xff at 9`;
+    const begins = `${own} match u8 ${hex(FLAGS.syn)} ${
+      hex(FLAGS.syn)
+    } at ${FLAGS.offset} ${whole} action pass`;
     return [
+      ...(protocol === PROTOCOLS.tcp ? [begins] : []),
       ...MAY_BE_TRANSLATED.map(([port, mask]) =>
         `${own} match u16 ${hex(port)} ${hex(mask)} at 22 ${whole} action pass`
       ),
-      `${own} match ip dst ${intrawire}/32 ${whole} ${lead}`,
+      `${own} match ip dst ${intrawire}/32 match ip src ${NETWORKS.intrawire} ${whole} ${lead}`,
     ];
   });
   const lines = filters.map((filter, index) =>

@@ -6,11 +6,13 @@ import { assert, assertEquals } from "@std/assert";
 import { hostAddresses } from "../../lib/address.ts";
 import type { Lab } from "../lab/lab.ts";
 import { ensureGuests, ONE } from "./guests.ts";
-import { serveStreams, stream, WHOLE } from "./packets.ts";
-import { onHost, type Proof } from "./stage.ts";
+import { serveStreams, stream, streamArgv, WHOLE } from "./packets.ts";
+import { ensureClient } from "./outside.ts";
+import { NAMES, NETWORK_DEADLINE_MS, onHost, type Proof } from "./stage.ts";
+import { waitForPaths } from "../lab/switching.ts";
 
 /** Preferences of the filters for TCP and UDP: what answers a translated packet, and what is for the host. */
-const FILTERS = { tcp: { translated: [1, 2], own: [3] }, udp: { own: [6] } } as const;
+const FILTERS = { tcp: { translated: [2, 3], own: [4] }, udp: { own: [7] } } as const;
 
 /** Packets that filters of a host have taken, by preference; nothing where there are none. */
 async function taken(lab: Lab, host: string, preferences: readonly number[]): Promise<number | undefined> {
@@ -35,26 +37,33 @@ async function growth(count: () => Promise<number | undefined>, work: () => Prom
 const LARGE = 4000;
 const PORT = 9010;
 
-/** Shell: answers one datagram with the number of its bytes. */
-const COUNT_DATAGRAM =
-  `systemd-run --quiet --collect --unit=lab-datagram socat -T 30 UDP-LISTEN:${PORT} "SYSTEM:dd bs=65535 count=1 2>/dev/null | wc -c"
-until ss -Huln "sport = ${PORT}" | grep -q .; do sleep 0.1; done`;
+/** Shell: answers one datagram at a port with the number of its bytes. */
+const COUNT_DATAGRAM = (port: number) =>
+  `systemd-run --quiet --collect --unit=lab-datagram-${port} socat -T 60 UDP-LISTEN:${port} "SYSTEM:dd bs=65535 count=1 2>/dev/null | wc -c"
+until ss -Huln "sport = ${port}" | grep -q .; do sleep 0.1; done`;
 /** Sends one of so many bytes, and says what it was answered. */
 const SEND_DATAGRAM =
   'exec 3<>"/dev/udp/$0/$1"; head -c "$2" /dev/zero >&3; read -t 60 -r count <&3; echo "$count"';
 
 /** Sends a datagram of so many bytes from one host to another's intrawire address; gives how many got there. */
 async function datagram(lab: Lab, from: string, to: string, size: number): Promise<number> {
-  await onHost(lab, to, COUNT_DATAGRAM);
+  const port = PORT + size;
+  await onHost(lab, to, COUNT_DATAGRAM(port));
   const { intrawire } = hostAddresses(lab.host(to).id);
-  const said = await lab.exec(from, ["bash", "-c", SEND_DATAGRAM, intrawire, String(PORT), String(size)]);
+  const said = await lab.exec(from, ["bash", "-c", SEND_DATAGRAM, intrawire, String(port), String(size)]);
   return Number(said.stdout);
 }
 
 export function declareShortcut(proof: Proof): void {
+  /** A path that has died is led over the access network, which has no shortcut. */
+  const wireProof: Proof = (name, check) =>
+    proof(name, async (lab, pushed) => {
+      await waitForPaths(lab, NAMES, NETWORK_DEADLINE_MS);
+      await check(lab, pushed);
+    });
   const to = (lab: Lab, name: string) => hostAddresses(lab.host(name).id).intrawire;
 
-  proof(
+  wireProof(
     "shortcut: a stream for the host itself takes it, and a kernel without it does without",
     async (lab) => {
       for (const name of ["alpha", "beta"]) {
@@ -71,7 +80,7 @@ export function declareShortcut(proof: Proof): void {
     },
   );
 
-  proof("shortcut: a guest's translated stream is brought back to it, not to the host", async (lab) => {
+  wireProof("shortcut: a guest's translated stream is brought back to it, not to the host", async (lab) => {
     await ensureGuests(lab);
     await serveStreams(lab, { host: "beta" });
     const { gateway } = hostAddresses(lab.host(ONE.host).id);
@@ -82,7 +91,20 @@ export function declareShortcut(proof: Proof): void {
     assert(grown > 200, `${grown} packets came back to the guest; expected all of them`);
   });
 
-  proof(
+  wireProof(
+    "shortcut: a client's stream goes the usual way, even with too large an MTU",
+    async (lab, pushed) => {
+      const laptop = await ensureClient(lab, pushed);
+      await serveStreams(lab, { host: "beta" });
+      const grown = await growth(() => taken(lab, "beta", FILTERS.tcp.own), async () => {
+        const said = await laptop.exec(streamArgv(to(lab, "beta")));
+        assertEquals(said.stdout.trim(), WHOLE, said.stderr);
+      });
+      assertEquals(grown, 0);
+    },
+  );
+
+  wireProof(
     "shortcut: a datagram takes it, one in parts goes the usual way, and both arrive whole",
     async (lab) => {
       const small = await growth(() => taken(lab, "beta", FILTERS.udp.own), async () => {
