@@ -368,7 +368,7 @@ exec systemctl restart --no-block ${HEAL_UNIT}
 `;
 
 /**
- * Takes the orders on standard input. Without it packets take the usual way: kernels before 5.11, and systems without `tc`, have none, and
+ * Takes the orders on standard input. Without it packets take the usual way: kernels before 5.10, and systems without `tc`, have none, and
  * that is remembered as well.
  */
 const LOAD_SHORTCUT = `set -eu

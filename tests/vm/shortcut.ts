@@ -8,7 +8,7 @@ import type { Lab } from "../lab/lab.ts";
 import { ensureGuests, ONE } from "./guests.ts";
 import { serveStreams, stream, streamArgv, WHOLE } from "./packets.ts";
 import { ensureClient } from "./outside.ts";
-import { NAMES, NETWORK_DEADLINE_MS, onHost, type Proof } from "./stage.ts";
+import { CONTAINER, NAMES, NETWORK_DEADLINE_MS, onHost, type Proof } from "./stage.ts";
 import { waitForPaths } from "../lab/switching.ts";
 
 /** Preferences of the filters for TCP and UDP: what answers a translated packet, and what is for the host. */
@@ -43,7 +43,7 @@ const COUNT_DATAGRAM = (port: number) =>
 until ss -Huln "sport = ${port}" | grep -q .; do sleep 0.1; done`;
 /** Sends one of so many bytes, and says what it was answered. */
 const SEND_DATAGRAM =
-  'exec 3<>"/dev/udp/$0/$1"; head -c "$2" /dev/zero >&3; read -t 60 -r count <&3; echo "$count"';
+  'exec 3<>"/dev/udp/$0/$1"; head -c "$2" /dev/zero >&3; timeout 60 dd bs=100 count=1 <&3 2>/dev/null';
 
 /** Sends a datagram of so many bytes from one host to another's intrawire address; gives how many got there. */
 async function datagram(lab: Lab, from: string, to: string, size: number): Promise<number> {
@@ -64,19 +64,18 @@ export function declareShortcut(proof: Proof): void {
   const to = (lab: Lab, name: string) => hostAddresses(lab.host(name).id).intrawire;
 
   wireProof(
-    "shortcut: a stream for the host itself takes it, and a kernel without it does without",
+    "shortcut: a stream for the host itself takes it, on each release",
     async (lab) => {
-      for (const name of ["alpha", "beta"]) {
+      for (const [from, name] of [["gamma", "alpha"], ["gamma", "beta"], ["alpha", "gamma"]] as const) {
         await serveStreams(lab, { host: name });
         const grown = await growth(() => taken(lab, name, FILTERS.tcp.own), async () => {
-          assertEquals(await stream(lab, { host: "gamma" }, to(lab, name)), WHOLE);
+          assertEquals(await stream(lab, { host: from }, to(lab, name)), WHOLE);
         });
         assert(grown > 200, `${grown} packets of a stream to ${name}; expected all of them`);
       }
-      // Linux 5.10.
-      assertEquals(await taken(lab, "gamma", FILTERS.tcp.own), undefined);
-      await serveStreams(lab, { host: "gamma" });
-      assertEquals(await stream(lab, { host: "alpha" }, to(lab, "gamma")), WHOLE);
+      // The container shares this machine's kernel, which may have no such actions.
+      await serveStreams(lab, { host: CONTAINER });
+      assertEquals(await stream(lab, { host: "alpha" }, to(lab, CONTAINER)), WHOLE);
     },
   );
 
