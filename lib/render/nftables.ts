@@ -13,7 +13,7 @@ const TUNNEL_PORTS = `{ ${GENEVE_PORT}, ${RELAY_PORT} }`;
  * Local ports from here on are for connections that are translated to the host's intrawire address. Linux gives its own sockets lower
  * ones (ip_local_port_range, 32768-60999).
  */
-const TRANSLATED_PORT = 61_000;
+export const TRANSLATED_PORT = 61_000;
 
 /** What the ruleset depends on. */
 export interface NftablesInput {

@@ -1,8 +1,6 @@
 import { assertEquals } from "@std/assert";
+import { TRANSLATED_PORT } from "../../lib/render/nftables.ts";
 import { renderShortcut } from "../../lib/render/shortcut.ts";
-
-/** The first port of translated connections, as the packet filter has it. */
-const FIRST = 61_000;
 
 Deno.test("renderShortcut: every port that may be translated to goes the usual way, and hardly another one", () => {
   const lines = renderShortcut(2).split("\n").filter((line) => line.includes("action pass"));
@@ -12,7 +10,7 @@ Deno.test("renderShortcut: every port that may be translated to goes the usual w
       .map(([, value, mask]) => [Number(value), Number(mask)] as const);
     const passes = (port: number) => keys.some(([value, mask]) => (port & mask) === value);
     const ports = Array.from({ length: 65_536 }, (_, port) => port);
-    assertEquals(ports.filter((port) => port >= FIRST && !passes(port)), []);
-    assertEquals(ports.filter((port) => port < FIRST - 100 && passes(port)), []);
+    assertEquals(ports.filter((port) => port >= TRANSLATED_PORT && !passes(port)), []);
+    assertEquals(ports.filter((port) => port < TRANSLATED_PORT - 100 && passes(port)), []);
   }
 });
