@@ -174,18 +174,8 @@ export interface Switch {
   };
 }
 
-/** The nftables ruleset of the gateway. */
-export interface Firewall {
-  readonly text: string;
-}
-
-/** Flows, groups and meters of `ovsbr-mobula`, as `renderFlows` writes them. */
-export interface Flows {
-  readonly text: string;
-}
-
-/** The intrawire's shortcut, as `renderShortcut` writes it. */
-export interface Shortcut {
+/** What is loaded as one text. */
+export interface Loaded {
   readonly text: string;
 }
 
@@ -199,9 +189,12 @@ export interface Network {
   readonly rules: readonly Rule[];
   readonly wireguard: Wireguard;
   readonly switch: Switch;
-  readonly flows: Flows;
-  readonly firewall: Firewall;
-  readonly shortcut: Shortcut;
+  /** Flows, groups and meters of `ovsbr-mobula`, as `renderFlows` writes them. */
+  readonly flows: Loaded;
+  /** The nftables ruleset of the gateway, as `renderNftables` writes it. */
+  readonly firewall: Loaded;
+  /** What is done to packets that come out of WireGuard, as `renderShortcut` writes it. */
+  readonly shortcut: Loaded;
   /** systemd units that must run. */
   readonly units: readonly string[];
 }

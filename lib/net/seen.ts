@@ -23,12 +23,45 @@ export const dumpFlows = (...options: string[]) =>
  * Prints all flows but the learned ones, groups and meters. The order in which they are told means nothing. Ports by their names: one that
  * was deleted and is made again has another number, and the flows still have the old one, which nobody is called by.
  */
-export const LIST_FLOWS = `{ ${dumpFlows("--names")}; ${OFCTL("--names dump-groups")}; ${
+const LIST_FLOWS = `{ ${dumpFlows("--names")}; ${OFCTL("--names dump-groups")}; ${
   OFCTL("dump-meters")
 }; } | grep -v -e '^OFPST' -e '^NXST' | sort`;
 
-/** Prints what is done to packets as they come out of WireGuard. */
-export const LIST_SHORTCUT = `ip netns exec mobula tc filter show dev ${LINK.wireguard} ingress`;
+/**
+ * What is loaded as one text: the file that keeps the text (older versions look there, too), what must be there to ask for what came of it,
+ * and what prints that; of packets that come out of WireGuard nothing at all, where the kernel or `tc` cannot lead them.
+ */
+const LOADED = {
+  firewall: {
+    text: "firewall.nft",
+    needs: "-e /run/netns/mobula",
+    list: "ip netns exec mobula sh -c 'nft -s list table inet mobula && nft -s list table ip mobula'",
+  },
+  flows: { text: "flows.text", needs: `-S ${FLOW_CONTROL}`, list: LIST_FLOWS },
+  shortcut: {
+    text: "shortcut.text",
+    needs: "-e /run/netns/mobula",
+    list: `{ ip netns exec mobula tc filter show dev ${LINK.wireguard} ingress 2>/dev/null || :; }`,
+  },
+} as const;
+type LoadedName = keyof typeof LOADED;
+
+/** Shell, in the folder of what is loaded: forgets that anything was. */
+export const forget = (what: LoadedName) => `rm -f ${what}.listing`;
+
+/** Shell, there: remembers what loading the text made, so that a change by hand is noticed, or that all of it is gone. */
+export const remember = (what: LoadedName) =>
+  `${LOADED[what].list} >${what}.new
+mv ${what}.new ${what}.listing`;
+
+/** Shell: tells the text that was loaded, if what is live is still exactly what loading it made. */
+const recall = (what: LoadedName) => {
+  const { text, needs, list } = LOADED[what];
+  return `if [ -e ${RUN_DIR}/${what}.listing ] && [ ${needs} ]; then
+  live=$(${list} 2>/dev/null)
+  [ "$live" = "$(cat ${RUN_DIR}/${what}.listing)" ] && { echo "@@${what}"; cat ${RUN_DIR}/${text}; }
+fi`;
+};
 
 /** A live link. */
 export interface SeenLink {
@@ -157,19 +190,10 @@ if [ -S ${RUN_DIR}/ovs/db.sock ] && $vsctl show >/dev/null 2>&1; then
   echo "@@tunnel routes"; $appctl ovs/route/show 2>/dev/null
   echo "@@tunnel neighbours"; $appctl tnl/neigh/show 2>/dev/null
 fi
-if [ -e ${RUN_DIR}/firewall.listing ] && [ -e /run/netns/mobula ]; then
-  live=$(ip netns exec mobula sh -c 'nft -s list table inet mobula && nft -s list table ip mobula' 2>/dev/null)
-  [ "$live" = "$(cat ${RUN_DIR}/firewall.listing)" ] && { echo "@@firewall"; cat ${RUN_DIR}/firewall.nft; }
-fi
+${recall("firewall")}
 echo "@@modes"; stat -L -c '%a %u:%g %n' ${files.join(" ")} 2>/dev/null
-if [ -e ${RUN_DIR}/flows.listing ] && [ -S ${FLOW_CONTROL} ]; then
-  live=$(${LIST_FLOWS} 2>/dev/null)
-  [ "$live" = "$(cat ${RUN_DIR}/flows.listing)" ] && { echo "@@flows"; cat ${RUN_DIR}/flows.text; }
-fi
-if [ -e ${RUN_DIR}/shortcut.listing ] && [ -e /run/netns/mobula ]; then
-  live=$(${LIST_SHORTCUT} 2>/dev/null)
-  [ "$live" = "$(cat ${RUN_DIR}/shortcut.listing)" ] && { echo "@@shortcut"; cat ${RUN_DIR}/shortcut.text; }
-fi
+${recall("flows")}
+${recall("shortcut")}
 echo "@@units"; systemctl is-active ${units.join(" ")}
 exit 0
 `;
@@ -200,9 +224,7 @@ export function parseSeen(output: string, units: readonly string[]): Seen {
   const states = (sections.get("units") ?? "").trim().split("\n");
   const wireguard = parseWireguard(sections);
   const seenSwitch = parseSwitch(sections);
-  const firewall = sections.get("firewall");
-  const flows = sections.get("flows");
-  const shortcut = sections.get("shortcut");
+  const loaded = (Object.keys(LOADED) as LoadedName[]).filter((what) => sections.has(what));
   return {
     namespaces: SCOPES.filter((scope) => sections.has(`namespace ${scope}`)),
     sysctls: scoped("sysctls", parseSysctls),
@@ -217,9 +239,7 @@ export function parseSeen(output: string, units: readonly string[]): Seen {
     ...(wireguard ? { wireguard } : {}),
     ...(seenSwitch ? { switch: seenSwitch } : {}),
     // The line break before the next section's mark is the text's last one.
-    ...(firewall === undefined ? {} : { firewall: `${firewall}\n` }),
-    ...(flows === undefined ? {} : { flows: `${flows}\n` }),
-    ...(shortcut === undefined ? {} : { shortcut: `${shortcut}\n` }),
+    ...Object.fromEntries(loaded.map((what) => [what, `${sections.get(what)}\n`])),
   };
 }
 

@@ -2,7 +2,16 @@
  * The small programs around the switch: its flows, what it is given when it starts, and what is done about paths that die. Pure.
  */
 import { LINK } from "../net/network.ts";
-import { dumpFlows, FLOW_CONTROL, FLOW_TABLES, LIST_FLOWS, OFCTL, RUN_DIR, SWITCH_DB } from "../net/seen.ts";
+import {
+  dumpFlows,
+  FLOW_CONTROL,
+  FLOW_TABLES,
+  forget,
+  OFCTL,
+  remember,
+  RUN_DIR,
+  SWITCH_DB,
+} from "../net/seen.ts";
 import { BIN_DIR, DETOUR_PROTOCOL } from "../net/steps.ts";
 import { ETC_DIR } from "./dnsmasq.ts";
 
@@ -33,7 +42,7 @@ umask 077
 cd ${RUN_DIR}
 exec 9>flows.lock
 flock 9
-rm -f flows.listing
+${forget("flows")}
 if [ "\${1:-}" != fresh ]; then
   cat >flows.wanted
   mv flows.wanted flows.text
@@ -58,8 +67,7 @@ ${dumpFlows()} | grep -v "cookie=$cookie," |
 for group in $(${OFCTL("dump-groups")} | sed -n 's/.*group_id=\\([0-9]*\\),.*/\\1/p'); do
   pick group | grep -q "^group_id=$group," || ${OFCTL("del-groups", '"group_id=$group"')}
 done
-${LIST_FLOWS} >flows.new
-mv flows.new flows.listing
+${remember("flows")}
 `;
 
 /**

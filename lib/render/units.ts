@@ -6,7 +6,7 @@
  */
 import type { Capabilities } from "../facts.ts";
 import { LINK } from "../net/network.ts";
-import { LIST_SHORTCUT, RUN_DIR, SWITCH_CONTROL } from "../net/seen.ts";
+import { forget, remember, RUN_DIR, SWITCH_CONTROL } from "../net/seen.ts";
 import { BIN_DIR } from "../net/steps.ts";
 import type { WantedFile } from "../step.ts";
 import { ETC_DIR, UPSTREAM_FILE } from "./dnsmasq.ts";
@@ -375,22 +375,21 @@ const LOAD_SHORTCUT = `set -eu
 umask 077
 mkdir -p ${RUN_DIR}
 cd ${RUN_DIR}
-rm -f shortcut.listing
+${forget("shortcut")}
 cat >shortcut.text
 tc='ip netns exec mobula tc'
 $tc qdisc del dev ${LINK.wireguard} clsact 2>/dev/null || :
 $tc -batch shortcut.text >shortcut.error 2>&1 || $tc qdisc del dev ${LINK.wireguard} clsact 2>/dev/null || :
-${LIST_SHORTCUT} >shortcut.new 2>/dev/null || :
-mv shortcut.new shortcut.listing
+${remember("shortcut")}
 `;
 
-/** Takes the ruleset on standard input; remembers what loading it made, so that a change by hand is noticed. */
+/** Takes the ruleset on standard input. */
 const LOAD_FIREWALL = `set -eu
 umask 077
 mkdir -p ${RUN_DIR}
-rm -f ${RUN_DIR}/firewall.listing
-cat >${RUN_DIR}/firewall.nft
+cd ${RUN_DIR}
+${forget("firewall")}
+cat >firewall.nft
 ip netns exec mobula nft -f ${RUN_DIR}/firewall.nft
-ip netns exec mobula sh -c 'nft -s list table inet mobula && nft -s list table ip mobula' >${RUN_DIR}/firewall.new
-mv ${RUN_DIR}/firewall.new ${RUN_DIR}/firewall.listing
+${remember("firewall")}
 `;

