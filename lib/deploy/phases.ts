@@ -250,7 +250,7 @@ async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
   const wait = patience(ACTIVATE_PATIENCE, push);
   // A host that cannot be reached goes back when its time is over, and can then say so.
   const silence = Math.max(ACTIVATE_SILENCE, confirmTimeout(push) * 1000 + RETURN_PATIENCE);
-  const effort: Effort = { milliseconds: FIRST_TRY, silence, extendSeconds: confirmTimeout(push) };
+  const effort: Effort = { milliseconds: firstTry(run), silence, extendSeconds: confirmTimeout(push) };
   await run.ssh.close();
   const status = await until(async () => {
     const seen = await statusOf(run, effort);
@@ -279,6 +279,11 @@ const FIRST_TRY = 1_000;
 const LAST_TRY = 30_000;
 /** A connection that was begun while the host was away may not hear that it is back. */
 const LAST_CONNECT = 15_000;
+
+/** Milliseconds: twice what the host took for a small task, so that one that is always slow is not asked again while it answers. */
+function firstTry({ seconds }: HostRun): number {
+  return Math.min(Math.max(2_000 * (seconds.get("stage") ?? 0), FIRST_TRY), LAST_TRY);
+}
 
 /** The host's status; undefined when the connection was lost, which is made anew the next time. */
 async function statusOf(run: HostRun, effort: Effort): Promise<StatusResult | undefined> {
@@ -408,7 +413,7 @@ async function awaitReturns(push: PushRun): Promise<void> {
 
 async function awaitReturn(run: HostRun, push: PushRun): Promise<string> {
   const milliseconds = confirmTimeout(push) * 1000 + RETURN_PATIENCE;
-  const effort: Effort = { milliseconds: FIRST_TRY, silence: milliseconds };
+  const effort: Effort = { milliseconds: firstTry(run), silence: milliseconds };
   const status = await until(async () => {
     const seen = await statusOf(run, effort).catch(() => undefined);
     if (seen && seen.activation !== "rolledback") await run.ssh.close();
@@ -448,7 +453,7 @@ async function reboot(run: HostRun, push: PushRun): Promise<void> {
   await run.ssh.close();
   const wait = patience(REBOOT_PATIENCE, push, 1000);
   let last: StatusResult | undefined;
-  const effort: Effort = { milliseconds: FIRST_TRY, silence: REBOOT_PATIENCE };
+  const effort: Effort = { milliseconds: firstTry(run), silence: REBOOT_PATIENCE };
   const status = await until(async () => {
     const seen = await statusOf(run, effort);
     if (!seen) return undefined;

@@ -154,6 +154,11 @@ export function planHost(input: HostInput, seen: SeenHost): HostPlan {
   };
 }
 
+/** Of the plan's reloads those that are done once its files are written and what comes before the network's steps is carried out. */
+export function firstReloads({ reloads }: Pick<HostPlan, "reloads">): Reload[] {
+  return reloads.filter((name) => RELOADS[name].when === "before");
+}
+
 /** Our files with the modes they have to have: those that are rendered, the executable, and the private key. */
 export function modesOf(input: HostInput): { readonly path: string; readonly mode: number }[] {
   const { config } = input;

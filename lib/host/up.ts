@@ -5,12 +5,13 @@ import { CommandError, HostError } from "../errors.ts";
 import { movesNic } from "../net/steps.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
 import { pause } from "../pause.ts";
+import type { Runner } from "../step.ts";
 import { giveUp } from "./armed.ts";
 import { type Context, readInput, readJson, writeJson } from "./context.ts";
 import { lookAtHost } from "./look.ts";
 import { locked } from "./lock.ts";
 import { ACTIVATION_FILE, PENDING_DIR } from "./paths.ts";
-import { type HostPlan, planHost, planTitles, type SeenHost } from "./plan.ts";
+import { firstReloads, type HostPlan, planHost, planTitles, type Reload, type SeenHost } from "./plan.ts";
 import { runSteps } from "./run_steps.ts";
 
 /** How an activation went; /run/mobula/activation.json. */
@@ -59,8 +60,11 @@ export async function currentPlan({ runner }: Context): Promise<{ plan: HostPlan
   return { plan: planHost(input, seen), cutsConnection: movesNic(wantedNetwork(input), seen.network) };
 }
 
-/** Writes the plan's files and carries out what has to come before the network's steps. */
-export async function writeFiles({ runner, report }: Context, plan: HostPlan): Promise<void> {
+/** Writes the plan's files and carries out what has to come before the network's steps. What is owed then are the other reloads. */
+export async function writeFiles(
+  { runner, report }: Pick<Context, "runner" | "report">,
+  plan: Pick<HostPlan, "files" | "reloads" | "before">,
+): Promise<void> {
   // First the note of what is owed: killed in between, the next run still knows.
   const pending = plan.reloads.map((name) => ({ path: `${PENDING_DIR}/${name}`, content: "" }));
   await Promise.all(pending.map((file) => runner.writeFile(file)));
@@ -70,6 +74,7 @@ export async function writeFiles({ runner, report }: Context, plan: HostPlan): P
     return runner.writeFile(file);
   }));
   await runSteps(runner, plan.before, report);
+  await forgetReloads(runner, firstReloads(plan));
 }
 
 /** The same for a given input, without a word about it, and without the lock. */
@@ -80,14 +85,14 @@ export async function converge(context: Context, input: HostInput): Promise<read
     const plan = await planWithNic(context, input);
     const titles = planTitles(plan);
     if (titles.length === 0) {
-      await forgetReloads(context, plan);
+      await forgetReloads(context.runner, plan.reloads);
       return done;
     }
     done.push(...titles);
     try {
       await writeFiles(context, plan);
       await runSteps(context.runner, [...plan.network, ...plan.after], context.report);
-      await forgetReloads(context, plan);
+      await forgetReloads(context.runner, plan.reloads);
     } catch (error) {
       if (!(error instanceof CommandError) || round === MAX_ROUNDS - 1) throw error;
       context.report(`look again, because: ${error.message}`);
@@ -108,8 +113,8 @@ async function settleDevices({ runner }: Context): Promise<void> {
   await runner.run({ title: "wait for udev", argv }).catch(() => {});
 }
 
-async function forgetReloads({ runner }: Context, plan: HostPlan): Promise<void> {
-  for (const name of plan.reloads) {
+async function forgetReloads(runner: Runner, names: readonly Reload[]): Promise<void> {
+  for (const name of names) {
     await runner.writeFile({ path: `${PENDING_DIR}/${name}`, content: undefined });
   }
 }

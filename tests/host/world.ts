@@ -50,7 +50,11 @@ export class World implements Runner {
     return readFilesByScript(this, paths);
   }
 
-  async writeFile({ path, content = "", mode = 0o644 }: WantedFile): Promise<void> {
+  async writeFile({ path, content, mode = 0o644 }: WantedFile): Promise<void> {
+    if (content === undefined) {
+      await runStep(this, { title: `remove ${path}`, argv: ["rm", "-f", path] });
+      return;
+    }
     const script = 'mkdir -p "${1%/*}" && cat >"$1" && chmod "$2" "$1"';
     const argv = ["sh", "-c", script, "sh", path, mode.toString(8)];
     await runStep(this, { title: `write ${path}`, argv, stdin: content });

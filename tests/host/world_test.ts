@@ -1,7 +1,9 @@
 /** The plan's `ip` and nftables parts against a real kernel, in a network of their own: apply, look, nothing left, break, repair. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CommandError } from "../../lib/errors.ts";
+import { PENDING_DIR } from "../../lib/host/paths.ts";
 import { runStep, runSteps } from "../../lib/host/run_steps.ts";
+import { writeFiles } from "../../lib/host/up.ts";
 import { LINK } from "../../lib/net/network.ts";
 import { lookScript, parseSeen, type Seen } from "../../lib/net/seen.ts";
 import { networkSteps } from "../../lib/net/steps.ts";
@@ -280,5 +282,22 @@ Deno.test("runSteps: a batch that the kernel refuses is told by its step, and no
     assertEquals(error.title, "ip link add mo-a type bridge");
     assert(error.stderr.includes("File exists"));
     assert(!(await world.sh("ip -br link")).includes("mo-b"));
+  });
+});
+
+Deno.test("writeFiles: what comes before the network is owed until it is done, what comes after it is owed still", async () => {
+  await World.with(async (world) => {
+    const context = { runner: world, report: () => {} };
+    const owed = async () => (await world.sh(`ls -x ${PENDING_DIR}`)).trim();
+    const plan = (argv: readonly string[]) => ({
+      files: [{ path: "/run/unit", content: "unit\n" }],
+      reloads: ["systemd", "dnsmasq-names"] as const,
+      before: [{ title: "tell systemd", argv }],
+    });
+    await assertRejects(() => writeFiles(context, plan(["false"])), CommandError, "tell systemd");
+    assertEquals(await owed(), "dnsmasq-names  systemd");
+    await writeFiles(context, plan(["cp", "/run/unit", "/run/told"]));
+    assertEquals(await world.readFile("/run/told"), "unit\n");
+    assertEquals(await owed(), "dnsmasq-names");
   });
 });
