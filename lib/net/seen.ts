@@ -23,7 +23,7 @@ export const dumpFlows = (...options: string[]) =>
  * Prints all flows but the learned ones, groups and meters. The order in which they are told means nothing. Ports by their names: one that
  * was deleted and is made again has another number, and the flows still have the old one, which nobody is called by.
  */
-const LIST_FLOWS = `{ ${dumpFlows("--names")}; ${OFCTL("--names dump-groups")}; ${
+export const LIST_FLOWS = `{ ${dumpFlows("--names")}; ${OFCTL("--names dump-groups")}; ${
   OFCTL("dump-meters")
 }; } | grep -v -e '^OFPST' -e '^NXST' | sort`;
 
