@@ -20,9 +20,11 @@ export function declareRepairs(proof: Proof): void {
         NETWORK_DEADLINE_MS,
       );
       console.log(`  ${name}: back after ${Math.round(performance.now() - began)} ms`);
+    }
+    await Promise.all(MACHINES.map(async (name) => {
       await onHost(lab, name, "/opt/mobula/bin/mobula up");
       await onHost(lab, name, "test -e /run/mobula/flows.listing");
-    }
+    }));
   });
 
   proof("intrawire: a pair's path is cut: it goes over the access network, and back", async (lab) => {
