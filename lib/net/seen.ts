@@ -138,6 +138,8 @@ export interface Seen {
     readonly interfaces: readonly SeenRow[];
     readonly tunnelRoutes: string;
     readonly tunnelNeighbours: string;
+    /** It carries nothing that the kernel does not know by itself, for it was told to wait for its flows. */
+    readonly waits?: true;
   };
   /** The ruleset that was loaded, if the live one is still exactly what loading it made. */
   readonly firewall?: string;
@@ -147,6 +149,12 @@ export interface Seen {
   readonly shortcut?: string;
   readonly activeUnits: readonly string[];
 }
+
+/** Shell, in the namespace that its argument names: what the links there leave to the hardware. */
+const OFFLOADS = `for link in ${LINK.access} ${LINK.switch} ${LINK.underlayGateway}; do
+  [ -e "/sys/class/net/$link" ] || continue
+  echo "@@offload $1 $link"; ethtool -k "$link" 2>/dev/null | grep "^tx-checksumming"
+done`;
 
 /** The read-only script whose output `parseSeen` takes: sections that start with a line `@@<name> [<scope>]`. */
 export function lookScript(
@@ -172,20 +180,19 @@ for ns in ${SCOPES.join(" ")}; do
   echo "@@routes $ns"; ip $n -4 -j route show table all
   echo "@@routes6 $ns"; ip $n -j -6 route show table all
   echo "@@neighbours $ns"; ip $n -j neigh show nud permanent
-  for link in ${LINK.access} ${LINK.switch} ${LINK.underlayGateway}; do
-    $x test -e "/sys/class/net/$link" && echo "@@offload $ns $link" && $x ethtool -k "$link" 2>/dev/null | grep '^tx-checksumming'
-  done
+  $x sh -c '${OFFLOADS}' sh "$ns"
 done
 echo "@@rules"; ip -j rule show
 ${reads.join("\n")}
 if ip -n mobula link show ${LINK.wireguard} >/dev/null 2>&1; then
-  for what in public-key listen-port endpoints allowed-ips latest-handshakes; do
-    echo "@@wireguard $what"; ip netns exec mobula wg show ${LINK.wireguard} "$what"
-  done
+  ip netns exec mobula sh -c 'for what in public-key listen-port endpoints allowed-ips latest-handshakes; do
+    echo "@@wireguard $what"; wg show ${LINK.wireguard} "$what"
+  done'
 fi
 vsctl="ovs-vsctl --db=${SWITCH_DB} --timeout=5 --format=json"
 if [ -S ${RUN_DIR}/ovs/db.sock ] && $vsctl show >/dev/null 2>&1; then
   for table in Bridge Port Interface; do echo "@@switch $table"; $vsctl list "$table"; done
+  echo "@@switch waits"; $vsctl --if-exists get Open_vSwitch . other_config:flow-restore-wait
   appctl="ovs-appctl --timeout=5 -t ${SWITCH_CONTROL}"
   echo "@@tunnel routes"; $appctl ovs/route/show 2>/dev/null
   echo "@@tunnel neighbours"; $appctl tnl/neigh/show 2>/dev/null
@@ -398,6 +405,7 @@ function parseSwitch(sections: ReadonlyMap<string, string>): Seen["switch"] {
     interfaces: parseRows(sections.get("switch Interface") ?? "").map(({ row }) => row),
     tunnelRoutes: sections.get("tunnel routes") ?? "",
     tunnelNeighbours: sections.get("tunnel neighbours") ?? "",
+    ...(sections.get("switch waits")?.includes("true") ? { waits: true } : {}),
   };
 }
 

@@ -8,7 +8,7 @@ import type { Link, Network, Route, Scope } from "./network.ts";
 import { LINK } from "./network.ts";
 import type { Seen, SeenLink, SeenRoute } from "./seen.ts";
 import { RULE_PRIORITIES } from "./wanted.ts";
-import { switchRestartSteps, switchSteps, tunnelSteps } from "./switch.ts";
+import { switchRestartSteps, switchSteps, tunnelSteps, waitSteps } from "./switch.ts";
 import { wireguardSteps } from "./wireguard.ts";
 
 const MAIN_TABLE = 254;
@@ -42,6 +42,7 @@ export function networkSteps(wanted: Network, seen: Seen): Step[] {
     ...routeSteps(wanted, seen),
     ...ruleSteps(wanted, seen),
     ...tunnelSteps(wanted.switch.tunnel, seen.switch),
+    ...waitSteps(seen.switch),
   ];
 }
 

@@ -58,6 +58,18 @@ export function switchRestartSteps(
   }];
 }
 
+/** A switch that begins waits until it has its flows (`flow-restore-wait`): should that never have ended, it ends now that it has them. */
+export function waitSteps(seen: Seen["switch"]): Step[] {
+  if (!seen?.waits) return [];
+  return [{
+    title: "let the switch carry again",
+    argv: [
+      ...["ovs-vsctl", `--db=${SWITCH_DB}`, "--timeout=20"],
+      ...["remove", "Open_vSwitch", ".", "other_config", "flow-restore-wait"],
+    ],
+  }];
+}
+
 /** Userspace mode: Open vSwitch's tunnels find their way by a route and a neighbour of its own, lost whenever it restarts. */
 export function tunnelSteps(tunnel: Switch["tunnel"], seen: Seen["switch"]): Step[] {
   if (!tunnel) return [];

@@ -261,6 +261,12 @@ const DRIFTS: readonly Drift[] = [
     repairs: ["add switch port mo-t-3", "load the switch's flows"],
   },
   {
+    what: "the switch is told to wait",
+    host: "alpha",
+    byHand: `${VSCTL} set Open_vSwitch . other_config:flow-restore-wait=true`,
+    repairs: ["let the switch carry again"],
+  },
+  {
     what: "the executable is overwritten",
     host: "alpha",
     byHand: "echo 'exit 0' >/opt/mobula/bin/mobula; chmod 700 /opt/mobula/bin/mobula",

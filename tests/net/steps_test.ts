@@ -344,6 +344,11 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
     [`${VSCTL} set Bridge ovsbr-mobula rstp_enable=true`],
   ],
   [
+    "the switch waits still for the flows that it has",
+    withSwitch(() => ({ waits: true })),
+    [`${VSCTL.replace(/ --$/, "")} remove Open_vSwitch . other_config flow-restore-wait`],
+  ],
+  [
     "the tunnel's route is missing",
     withSwitch(({ tunnelRoutes }) => ({ tunnelRoutes: tunnelRoutes.replace(/^User:.*\n/m, "") })),
     [`${APPCTL} ovs/route/add 169.254.0.0/17 br-und 169.254.200.1`],
