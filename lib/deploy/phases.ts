@@ -250,7 +250,9 @@ async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
   const wait = patience(ACTIVATE_PATIENCE, push);
   // A host that cannot be reached goes back when its time is over, and can then say so.
   const silence = Math.max(ACTIVATE_SILENCE, confirmTimeout(push) * 1000 + RETURN_PATIENCE);
-  const effort: Effort = { milliseconds: firstTry(run), silence, extendSeconds: confirmTimeout(push) };
+  // One that is lost must leave time for others until the host goes back.
+  const milliseconds = firstTry(run, confirmTimeout(push) * 1000 / 4);
+  const effort: Effort = { milliseconds, silence, extendSeconds: confirmTimeout(push) };
   await run.ssh.close();
   const status = await until(async () => {
     const seen = await statusOf(run, effort);
@@ -280,9 +282,13 @@ const LAST_TRY = 30_000;
 /** A connection that was begun while the host was away may not hear that it is back. */
 const LAST_CONNECT = 15_000;
 
-/** Milliseconds: twice what the host took for a small task, so that one that is always slow is not asked again while it answers. */
-function firstTry({ seconds }: HostRun): number {
-  return Math.min(Math.max(2_000 * (seconds.get("stage") ?? 0), FIRST_TRY), LAST_TRY);
+/**
+ * Milliseconds: twice what the host took for another verb, so that one that is always slow is not asked again while it answers; no more
+ * than `most`.
+ */
+function firstTry({ seconds }: HostRun, most = LAST_TRY): number {
+  const verb = seconds.get("stage") ?? seconds.get("choose") ?? 0;
+  return Math.max(Math.min(2_000 * verb, most, LAST_TRY), FIRST_TRY);
 }
 
 /** The host's status; undefined when the connection was lost, which is made anew the next time. */

@@ -5,6 +5,7 @@ import { HostError } from "../errors.ts";
 import { MAIN_UNIT } from "../render/units.ts";
 import { armFor, CONFIRM_TIMEOUT, giveUp } from "./armed.ts";
 import { type Context, generationDir, readConfig, readState, writeJson } from "./context.ts";
+import { locked } from "./lock.ts";
 import { ACTIVATION_FILE, CURRENT_LINK } from "./paths.ts";
 import { planTitles } from "./plan.ts";
 import type { ActivateRequest, ActivateResult } from "./protocol.ts";
@@ -46,7 +47,7 @@ async function activateGeneration(request: ActivateRequest, context: Context): P
   }
   if (!cutsConnection) return { cutsConnection, steps: await up(context) };
   if (!isNew) await armFor(generation, confirmSeconds, context);
-  await writeFiles(context, plan);
+  await locked(() => writeFiles(context, plan));
   await writeJson(runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);
   report(`start ${MAIN_UNIT}`);
   await runStep(runner, {

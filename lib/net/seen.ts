@@ -138,7 +138,7 @@ export interface Seen {
     readonly interfaces: readonly SeenRow[];
     readonly tunnelRoutes: string;
     readonly tunnelNeighbours: string;
-    /** It carries nothing that the kernel does not know by itself, for it was told to wait for its flows. */
+    /** The database tells it to wait for its flows when it starts. One that has ceased to wait does not look there again. */
     readonly waits?: true;
   };
   /** The ruleset that was loaded, if the live one is still exactly what loading it made. */

@@ -42,7 +42,7 @@ export function networkSteps(wanted: Network, seen: Seen): Step[] {
     ...routeSteps(wanted, seen),
     ...ruleSteps(wanted, seen),
     ...tunnelSteps(wanted.switch.tunnel, seen.switch),
-    ...waitSteps(seen.switch),
+    ...waitSteps(seen),
   ];
 }
 

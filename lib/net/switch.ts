@@ -58,9 +58,12 @@ export function switchRestartSteps(
   }];
 }
 
-/** A switch that begins waits until it has its flows (`flow-restore-wait`): should that never have ended, it ends now that it has them. */
-export function waitSteps(seen: Seen["switch"]): Step[] {
-  if (!seen?.waits) return [];
+/**
+ * A switch that starts waits for its flows (`flow-restore-wait`) until the start of its unit ends that. Where the start has not done so,
+ * this does: the flows are there by now.
+ */
+export function waitSteps({ switch: live, activeUnits }: Pick<Seen, "switch" | "activeUnits">): Step[] {
+  if (!live?.waits || !activeUnits.includes("mobula-vswitchd.service")) return [];
   return [{
     title: "let the switch carry again",
     argv: [

@@ -173,3 +173,10 @@ for (const [title, script] of MISHAPS) {
     await assertWhole(lab, pushed, "alpha");
   });
 }
+
+proof("a switch that is never told to carry: the repair tells it", async (lab, pushed) => {
+  const script = `${stub("resume-paths", "touch /root/tried", "exit 1")}rm -f /root/tried
+kill -9 $old; until [ -e /root/tried ]; do sleep 0.01; done`;
+  await strike(lab, "alpha", script);
+  await assertWhole(lab, pushed, "alpha");
+});

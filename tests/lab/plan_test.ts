@@ -261,7 +261,7 @@ const DRIFTS: readonly Drift[] = [
     repairs: ["add switch port mo-t-3", "load the switch's flows"],
   },
   {
-    what: "the switch is told to wait",
+    what: "the database tells the switch to wait",
     host: "alpha",
     byHand: `${VSCTL} set Open_vSwitch . other_config:flow-restore-wait=true`,
     repairs: ["let the switch carry again"],

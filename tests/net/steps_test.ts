@@ -349,6 +349,14 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
     [`${VSCTL.replace(/ --$/, "")} remove Open_vSwitch . other_config flow-restore-wait`],
   ],
   [
+    "the switch is only about to start, and waits",
+    {
+      ...withSwitch(() => ({ waits: true })),
+      activeUnits: seen.activeUnits.filter((unit) => unit !== "mobula-vswitchd.service"),
+    },
+    ["/opt/mobula/bin/start-units mobula-vswitchd.service"],
+  ],
+  [
     "the tunnel's route is missing",
     withSwitch(({ tunnelRoutes }) => ({ tunnelRoutes: tunnelRoutes.replace(/^User:.*\n/m, "") })),
     [`${APPCTL} ovs/route/add 169.254.0.0/17 br-und 169.254.200.1`],
