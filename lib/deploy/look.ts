@@ -30,7 +30,10 @@ say clock "$(date +%s)"
 uid=
 { while read -r key _ effective _ && [ "$key" != Uid: ]; do :; done </proc/self/status && uid=$effective; } 2>/dev/null
 say uid "\${uid:-$(id -u)}"
-say architecture "$(uname -m)"
+# Since Linux 6.1.
+machine=
+{ read -r machine </proc/sys/kernel/arch; } 2>/dev/null
+say architecture "\${machine:-$(uname -m)}"
 kernel=
 { read -r kernel </proc/sys/kernel/osrelease; } 2>/dev/null
 say kernel "\${kernel:=$(uname -r)}"
@@ -47,7 +50,11 @@ if [ -f ${HOST_EXECUTABLE} ] && [ -x ${HOST_EXECUTABLE} ]; then
   say executable "\${hash%% *}"
 fi
 if [ -f "$state" ]; then section state <"$state"; fi
-if [ -f /opt/mobula/baseline.json ]; then say recorded-services "$(grep -c '"services"' /opt/mobula/baseline.json)"; fi
+if [ -f /opt/mobula/baseline.json ]; then 
+  recorded=0
+  while read -r line || [ -n "$line" ]; do case $line in *'"services"'*) recorded=1; break ;; esac; done </opt/mobula/baseline.json
+  say recorded-services $recorded
+fi
 # Sorts what \`ip\` says, a line an object: addresses, routes, the first default route, and the link of the name given.
 sort_objects() {
   addresses= routes= default= link=
@@ -105,16 +112,15 @@ if have ss; then
   done
   unset IFS
 fi
-# 51820 is CA6C; a kernel's WireGuard has no process.
-if grep -qs '^ *[0-9]*: [0-9A-F]*:CA6C ' /proc/net/udp /proc/net/udp6; then
-  user=
-  IFS=$newline
-  for line in $sockets; do
-    case $line in udp*':51820 '*'users:(('*) user=\${line#*users:((}; user=\${user%%,fd=*}; break ;; esac
-  done
-  unset IFS
-  say udp-51820 "\${user:-the kernel or an unknown process}"
-fi
+# A kernel's WireGuard has no process. Without \`ss\` the lines are those of /proc: there 51820 is CA6C.
+used= user=
+IFS=$newline
+for line in $sockets; do
+  case $line in udp*':51820 '*) used=yes ;; udp*': '*':CA6C '*) used=yes ;; esac
+  case $line in udp*':51820 '*'users:(('*) user=\${line#*users:((}; user=\${user%%,fd=*} ;; esac
+done
+unset IFS
+[ -z "$used" ] || say udp-51820 "\${user:-the kernel or an unknown process}"
 modules=/lib/modules/$kernel
 known='wireguard|openvswitch|geneve|nf_tables|nft_chain_nat|nft_chain_nat_ipv4|veth|bridge|tun'
 loadable=

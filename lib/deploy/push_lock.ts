@@ -37,7 +37,7 @@ dir=/run/mobula; lock=$dir/push.lock; beat=$dir/push.beat
 now() { read -r up _ </proc/uptime; echo "\${up%%.*}"; }
 owner() { read -r owner 2>/dev/null <"$lock" || owner=; }
 beats() { printf '%s %s\\n' "$(now)" "$lease" >"$beat.new.$$" && mv "$beat.new.$$" "$beat"; }
-mkdir -p "$dir" && exec 9</run && flock 9 || exit 1
+{ [ -d "$dir" ] || mkdir -p "$dir"; } && exec 9</run && flock 9 || exit 1
 if [ -f "$lock" ]; then
   { read -r owner; read -r text; } <"$lock"
   last=0 rest=0; [ -f "$beat" ] && read -r last rest <"$beat"
@@ -54,7 +54,7 @@ while read -r word seconds end; do
   lease=$seconds meaning=$end
   owner
   [ "$owner" = "$me" ] || { [ "$owner" = "" ] || [ "\${owner%.*}" = "\${me%.*}" ] || echo lost; exit 0; }
-  [ "$word" = release ] && { rm -f "$lock" "$beat"; rmdir "$dir" 2>/dev/null; exit 0; }
+  [ "$word" = release ] && { rm -f "$lock" "$beat"; set -- "$dir"/*; [ -e "$1" ] || rmdir "$dir" 2>/dev/null; exit 0; }
   beats
 done
 owner

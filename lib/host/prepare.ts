@@ -109,10 +109,15 @@ async function storeIfChanged(runner: Runner, path: string, value: unknown): Pro
 
 /** Tries the kernel's WireGuard, Open vSwitch and geneve in a namespace that ends with the script. */
 const PROBE_SCRIPT = `
-modprobe -q wireguard; modprobe -q openvswitch; modprobe -q geneve
+modprobe -qa wireguard openvswitch geneve
 unshare -n sh -c '
-  ip link add mo-probe type wireguard && echo wireguard
-  ip link add mo-probe2 type geneve id 1 remote 192.0.2.1 && echo geneve
+  ip -force -batch - <<LINKS
+link add mo-probe type wireguard
+link add mo-probe2 type geneve id 1 remote 192.0.2.1
+LINKS
+  while read -r name _; do
+    case $name in mo-probe:*) echo wireguard ;; mo-probe2:*) echo geneve ;; esac
+  done </proc/net/dev
 ' 2>/dev/null
 [ -e /sys/module/openvswitch ] && echo openvswitch
 exit 0
