@@ -124,10 +124,11 @@ async function prepareUndo(runner: Runner): Promise<void> {
   const changed = files.filter(({ path, content }) => seen.get(path) !== content);
   for (const file of changed) await runner.writeFile(file);
   if (changed.length === 0 && seen.get(ENABLED_LINK) !== undefined) return;
-  // This lets systemd read its units anew as well.
+  // A unit that has changed is read anew by that; systemd reads a new one when it is first asked for.
+  const isNew = files.every(({ path }) => seen.get(path) === undefined);
   await runStep(runner, {
     title: `enable ${ROLLBACK_UNIT}`,
-    argv: ["systemctl", "enable", "--quiet", ROLLBACK_UNIT],
+    argv: ["systemctl", "enable", "--quiet", ...isNew ? ["--no-reload"] : [], ROLLBACK_UNIT],
   });
 }
 
