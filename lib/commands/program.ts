@@ -262,8 +262,9 @@ function addInternal(program: Command, signal: () => AbortSignal, done: Done): v
     .description("do one thing a deployer asks for; the request comes as JSON on standard input")
     .argument("<verb>")
     .action(async (verb) => {
-      const { readRequest, serveHostVerb } = await import("../host/serve.ts");
+      const { readRequest, serveHostSession, serveHostVerb } = await import("../host/serve.ts");
       const { writeLine } = await import("../ui/terminal.ts");
+      if (verb === "session") return done(await serveHostSession(Deno.stdin.readable, writeLine));
       const { text, ended } = await readRequest(verb, Deno.stdin.readable);
       done(await serveHostVerb(verb, text, writeLine, ended));
     });

@@ -4,6 +4,7 @@
  */
 import type { HostPublicKey } from "../config/pubkeys.ts";
 import { Interrupted } from "../deploy/push.ts";
+import { HostCalls } from "../deploy/host_calls.ts";
 import { limitHosts } from "../deploy/limit.ts";
 import { inParallel } from "../deploy/parallel.ts";
 import { makeControlDirectory, SshRunner } from "../deploy/ssh.ts";
@@ -56,10 +57,10 @@ export async function verifyCommand(options: VerifyCommandOptions): Promise<numb
     configFile: options.sshConfig,
     acceptNewHostKeys: options.acceptNewHostKeys,
   };
-  const probers = asked.map((host): Connected => ({
-    host,
-    ssh: new SshRunner(host.hostname, host.ssh, ssh),
-  }));
+  const probers = asked.map((host): Connected => {
+    const runner = new SshRunner(host.hostname, host.ssh, ssh);
+    return { host, ssh: runner, calls: new HostCalls(runner) };
+  });
   const closeAll = () => Promise.all(probers.map(({ ssh }) => ssh.close()));
   options.signal?.addEventListener("abort", () => void closeAll());
   try {

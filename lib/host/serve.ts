@@ -13,6 +13,7 @@ import { prepare } from "./prepare.ts";
 import { askInside, probe } from "./probe.ts";
 import type { ExtendRequest, HostEvent } from "./protocol.ts";
 import { reboot } from "./reboot.ts";
+import { serveSession } from "./session.ts";
 import { announce, forget, takeKey } from "./rotate.ts";
 import { stage } from "./stage.ts";
 import { status } from "./status.ts";
@@ -47,28 +48,53 @@ export async function serveHostVerb(
   write: (line: string) => void,
   ended?: Promise<void>,
 ): Promise<number> {
-  const action = Object.hasOwn(ACTIONS, verb) ? ACTIONS[verb] : undefined;
-  if (!action) {
-    throw new UsageError(`Cannot serve "${verb}": no such verb; expected ${Object.keys(ACTIONS).join(", ")}`);
-  }
+  actionOf(verb);
+  const report = (event: HostEvent) => write(JSON.stringify(event));
+  return await serve(verb, () => JSON.parse(stdin === "" ? "{}" : stdin), report, ended);
+}
+
+/** Serves many requests of one connection, see session.ts. */
+export async function serveHostSession(
+  input: ReadableStream<Uint8Array>,
+  write: (line: string) => void,
+): Promise<number> {
+  await serveSession(linesOf(input), (verb, request, report) => serve(verb, () => request, report), write);
+  return 0;
+}
+
+/** Runs one verb and reports what becomes of it; gives the exit code. */
+async function serve(
+  verb: string,
+  request: () => unknown,
+  report: (event: HostEvent) => void,
+  ended?: Promise<void>,
+): Promise<number> {
   const tell = (event: HostEvent) => {
     try {
-      write(JSON.stringify(event));
+      report(event);
     } catch {
       // Whoever asked has gone, or lost the connection: what was begun is brought to its end all the same.
     }
   };
   try {
-    const report = (title: string) => tell({ event: "step", title });
     const connection = parseConnection(Deno.env.get("SSH_CONNECTION"));
-    const context: Context = { runner: new LocalRunner(), report, ended, connection };
-    tell({ event: "result", result: await action(JSON.parse(stdin === "" ? "{}" : stdin), context) });
+    const onStep = (title: string) => tell({ event: "step", title });
+    const context: Context = { runner: new LocalRunner(), report: onStep, ended, connection };
+    tell({ event: "result", result: await actionOf(verb)(request(), context) });
     return 0;
   } catch (error) {
     const { name, message } = error instanceof Error ? error : new Error(String(error));
     tell({ event: "error", kind: name, message });
     return 1;
   }
+}
+
+function actionOf(verb: string): Action {
+  const action = Object.hasOwn(ACTIONS, verb) ? ACTIONS[verb] : undefined;
+  if (action) return action;
+  throw new UsageError(
+    `Cannot serve "${verb}": no such verb; expected session, ${Object.keys(ACTIONS).join(", ")}`,
+  );
 }
 
 /** The request as text, and when standard input ends: `listen` takes one line and goes on until then, the others take all. */
