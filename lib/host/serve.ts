@@ -7,7 +7,7 @@ import { extend } from "./armed.ts";
 import { confirm } from "./confirm.ts";
 import { type Context, parseConnection } from "./context.ts";
 import { earlier } from "./earlier.ts";
-import { LocalRunner } from "./local_runner.ts";
+import { hostContext } from "./local_context.ts";
 import { linesOf, listen } from "./listen.ts";
 import { prepare } from "./prepare.ts";
 import { askInside, probe } from "./probe.ts";
@@ -61,7 +61,7 @@ export async function serveHostVerb(
   try {
     const report = (title: string) => tell({ event: "step", title });
     const connection = parseConnection(Deno.env.get("SSH_CONNECTION"));
-    const context: Context = { runner: new LocalRunner(), report, ended, connection };
+    const context = hostContext(report, { ended, connection });
     tell({ event: "result", result: await action(JSON.parse(stdin === "" ? "{}" : stdin), context) });
     return 0;
   } catch (error) {
