@@ -18,9 +18,32 @@ import {
 } from "./paths.ts";
 import type { Report } from "./run_steps.ts";
 
+/** Keeps two actions from changing one host at the same time. Each call runs `action` while it holds the lock, and gives its result. */
+export interface Locks {
+  /** Waits for the lock of the host. */
+  locked<T>(action: () => Promise<T>): Promise<T>;
+  /** The same, but a process that holds the lock for longer than `patience` milliseconds is killed: a rollback must not wait for it. */
+  lockedByForce<T>(patience: number, action: () => Promise<T>): Promise<T>;
+  /**
+   * Waits for the lock of what is armed. A lock of its own: more time is asked for while the other one is held, and must not be given
+   * to a host that is being confirmed at that moment.
+   */
+  lockedArmed<T>(action: () => Promise<T>): Promise<T>;
+}
+
+/** The time of day, and waiting. */
+export interface Clock {
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Resolves after so many milliseconds. */
+  pause(milliseconds: number): Promise<void>;
+}
+
 /** The hands and the voice of an action. */
 export interface Context {
   readonly runner: Runner;
+  readonly locks: Locks;
+  readonly clock: Clock;
   readonly report: Report;
   /** The SSH connection over which it was asked for, as `parseConnection` gives it. */
   readonly connection?: string;

@@ -22,7 +22,6 @@ import type { Runner } from "../step.ts";
 import { BASELINE_SCRIPT, parseBaseline } from "./baseline.ts";
 import { extend } from "./armed.ts";
 import { type Context, readConfig, readJson, readKnownKeys, readState, writeJson } from "./context.ts";
-import { locked } from "./lock.ts";
 import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK, MASKED_FILE, STATE_FILE } from "./paths.ts";
 import type { PrepareRequest, PrepareResult } from "./protocol.ts";
 import { rememberPackages } from "./purge.ts";
@@ -36,7 +35,7 @@ const PREPARE_SECONDS = 900;
 export async function prepare(request: PrepareRequest, context: Context): Promise<PrepareResult> {
   const { runner } = context;
   // A host on its way back is waited for; one that is still to go back has time for this first.
-  await locked(() => extend(PREPARE_SECONDS, context));
+  await context.locks.locked(() => extend(PREPARE_SECONDS, context));
   const state = await readState(runner).catch((error) => {
     // Half a file is what a cut-off installation may leave, and this is what repairs it.
     if (error instanceof HostError && request.reinstall) return undefined;
@@ -44,7 +43,7 @@ export async function prepare(request: PrepareRequest, context: Context): Promis
   });
   const newlyInstalled = isNew(state, request.reinstall);
   refuseInterrupted(request, state);
-  if (newlyInstalled) await markInstalling(runner, state?.generation ?? 0);
+  if (newlyInstalled) await markInstalling(context, state?.generation ?? 0);
   try {
     const [capabilities, baseline] = await Promise.all([
       probeKernel(runner),
@@ -90,8 +89,8 @@ function refuseInterrupted(request: PrepareRequest, state: HostStateFile | undef
 }
 
 /** Writes the mark that `confirm` takes away. */
-async function markInstalling(runner: Runner, generation: number): Promise<void> {
-  const since = new Date().toISOString();
+async function markInstalling({ runner, clock }: Context, generation: number): Promise<void> {
+  const since = new Date(clock.now()).toISOString();
   await writeJson(runner, STATE_FILE, {
     schema: 1,
     status: "installing",
@@ -195,7 +194,7 @@ async function rememberMasked(runner: Runner, { unitsToMask }: Distro): Promise<
 
 /** A source that is gone is no harm as long as the packages can be had from another one. */
 async function refreshPackages(
-  { runner, report }: Context,
+  { runner, report }: Pick<Context, "runner" | "report">,
   distro: Parameters<typeof refreshStep>[0],
   packages: readonly string[],
 ) {

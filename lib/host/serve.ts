@@ -7,7 +7,7 @@ import { extend } from "./armed.ts";
 import { confirm } from "./confirm.ts";
 import { type Context, parseConnection } from "./context.ts";
 import { earlier } from "./earlier.ts";
-import { LocalRunner } from "./local_runner.ts";
+import { hostContext } from "./local_context.ts";
 import { linesOf, listen } from "./listen.ts";
 import { prepare } from "./prepare.ts";
 import { askInside, probe } from "./probe.ts";
@@ -79,7 +79,7 @@ async function serve(
   try {
     const connection = parseConnection(Deno.env.get("SSH_CONNECTION"));
     const onStep = (title: string) => tell({ event: "step", title });
-    const context: Context = { runner: new LocalRunner(), report: onStep, ended, connection };
+    const context = hostContext(onStep, { ended, connection });
     tell({ event: "result", result: await actionOf(verb)(request(), context) });
     return 0;
   } catch (error) {

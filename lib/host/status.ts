@@ -5,15 +5,13 @@ import type { Capabilities } from "../facts.ts";
 import { extend } from "./armed.ts";
 import { type Context, readJson, readState } from "./context.ts";
 import { ACTIVATION_FILE, CAPABILITIES_FILE } from "./paths.ts";
-import { pause } from "../pause.ts";
-import type { Runner } from "../step.ts";
 import type { StatusRequest, StatusResult } from "./protocol.ts";
 import type { Activation } from "./up.ts";
 
 /** After a boot the activation counts as running until mobula.service has said otherwise. */
 export async function status(request: StatusRequest, context: Context): Promise<StatusResult> {
   const { runner } = context;
-  const activation = await readActivation(request.waitMilliseconds ?? 0, runner);
+  const activation = await readActivation(request.waitMilliseconds ?? 0, context);
   const [capabilities, state, bootId] = await Promise.all([
     readJson<Capabilities>(runner, CAPABILITIES_FILE),
     readState(runner),
@@ -33,13 +31,16 @@ export async function status(request: StatusRequest, context: Context): Promise<
 const INTERVAL = 25;
 
 /** How the activation went; one that is under way is waited for. */
-async function readActivation(waitMilliseconds: number, runner: Runner): Promise<Activation | undefined> {
-  const deadline = Date.now() + waitMilliseconds;
+async function readActivation(
+  waitMilliseconds: number,
+  { runner, clock }: Pick<Context, "runner" | "clock">,
+): Promise<Activation | undefined> {
+  const deadline = clock.now() + waitMilliseconds;
   while (true) {
     const activation = await readJson<Activation>(runner, ACTIVATION_FILE);
     const isRunning = (activation?.status ?? "running") === "running";
-    if (!isRunning || Date.now() + INTERVAL > deadline) return activation;
-    await pause(INTERVAL);
+    if (!isRunning || clock.now() + INTERVAL > deadline) return activation;
+    await clock.pause(INTERVAL);
   }
 }
 

@@ -8,14 +8,12 @@
 import type { Baseline, HostStateFile, Policy } from "../facts.ts";
 import { baselineDifferences, downSteps, hasExternal, isTaken, isUntouched } from "../net/down.ts";
 import { lookScript, parseSeen, type Seen } from "../net/seen.ts";
-import { pause } from "../pause.ts";
 import { HEAL_UNIT, MAIN_UNIT } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { type Armed, disarm, readArmed, uptime, whereTo } from "./armed.ts";
 import { BASELINE_SCRIPT, parseBaseline, parsePolicy, POLICY_SCRIPT } from "./baseline.ts";
 import { type Context, generationDir, readInput, readJson, readState, writeJson } from "./context.ts";
 import { FORGET_NIC, LAST_SCRIPT, leavePaths, leavePlan, OUR_UNITS } from "./leave.ts";
-import { lockedArmed, lockedByForce } from "./lock.ts";
 import {
   ACTIVATION_FILE,
   ARMED_FILE,
@@ -40,11 +38,11 @@ const MAX_ROUNDS = 5;
 
 /** Carries out what is armed, if its time has come; does nothing on a host that is not armed. */
 export async function undo(context: Context): Promise<void> {
-  const { runner } = context;
+  const { runner, locks } = context;
   if (!await isDue(runner)) return;
   const kill = ["systemctl", "kill", "--signal=KILL", MAIN_UNIT, HEAL_UNIT];
   await runner.run({ title: "end what is under way", argv: kill });
-  await lockedByForce(LOCK_PATIENCE, async () => {
+  await locks.lockedByForce(LOCK_PATIENCE, async () => {
     // It may have been confirmed in the last moment.
     const armed = await isDue(runner);
     if (!armed) return;
@@ -69,7 +67,7 @@ async function isDue(runner: Runner): Promise<Armed | undefined> {
 }
 
 async function backToGeneration(armed: Armed, context: Context): Promise<void> {
-  const { runner, report } = context;
+  const { runner, clock, report } = context;
   report(`go back to generation ${armed.previous}`);
   await runStep(runner, {
     title: `make generation ${armed.previous} current`,
@@ -83,7 +81,7 @@ async function backToGeneration(armed: Armed, context: Context): Promise<void> {
   });
   await tell(runner, armed);
   if (!await wasInterrupted(armed, runner)) {
-    const since = new Date().toISOString();
+    const since = new Date(clock.now()).toISOString();
     const installed = { schema: 1, status: "installed", phase: "rollback" } as const;
     await writeJson(
       runner,
@@ -126,7 +124,7 @@ async function giveBack(baseline: Baseline, armed: Armed, context: Context): Pro
     const { seen, policy } = await lookAround(baseline, runner);
     // A baseline of another machine, and nothing begun: there is nothing to give back.
     if (isUntouched(seen) && !hasExternal(baseline, seen)) return;
-    if (!sameBoot && isTaken(baseline, seen)) await markTaken(armed, runner);
+    if (!sameBoot && isTaken(baseline, seen)) await markTaken(armed, context);
     const steps = downSteps(baseline, seen, { restoreSettled: sameBoot, policy });
     // What has failed may be possible later; its time is when all else is done.
     if (steps.length === 0 || round > 0 && steps.every(({ mayFail }) => mayFail)) return;
@@ -135,9 +133,11 @@ async function giveBack(baseline: Baseline, armed: Armed, context: Context): Pro
 }
 
 /** From here on the addresses are ours to restore, also if this run is killed. */
-async function markTaken(armed: Armed, runner: Runner): Promise<void> {
+async function markTaken(armed: Armed, { runner, locks }: Context): Promise<void> {
   const bootId = await readBootId({ runner });
-  await lockedArmed(() => writeJson(runner, ARMED_FILE, { ...armed, bootId, deadline: 0 } satisfies Armed));
+  await locks.lockedArmed(() =>
+    writeJson(runner, ARMED_FILE, { ...armed, bootId, deadline: 0 } satisfies Armed)
+  );
 }
 
 async function lookAround(
@@ -155,15 +155,15 @@ async function lookAround(
 async function settle(baseline: Baseline, armed: Armed, context: Context): Promise<readonly string[]> {
   // At boot the network's manager has not even begun.
   if (await readBootId(context) !== armed.bootId && !await isMarked(context.runner)) return [];
-  const { runner, report } = context;
-  const deadline = Date.now() + SETTLE_PATIENCE;
+  const { runner, clock, report } = context;
+  const deadline = clock.now() + SETTLE_PATIENCE;
   const reportOnce = once(report);
   let calm = 0;
   while (true) {
     const differences = await differencesNow(baseline, runner);
     calm = differences.length === 0 ? calm + 1 : 0;
-    if (calm === CALM || Date.now() > deadline) return differences;
-    await pause(500);
+    if (calm === CALM || clock.now() > deadline) return differences;
+    await clock.pause(500);
     const { seen, policy } = await lookAround(baseline, runner);
     if (!hasExternal(baseline, seen)) return differences;
     await runSteps(runner, downSteps(baseline, seen, { restoreSettled: true, policy }), reportOnce);

@@ -1,0 +1,16 @@
+/**
+ * The context of an action on this very machine. Effects: those of its parts, the LocalRunner, the locks in /run and the clock.
+ */
+import { pause } from "../pause.ts";
+import type { Clock, Context } from "./context.ts";
+import { LocalRunner } from "./local_runner.ts";
+import { FILE_LOCKS } from "./lock.ts";
+import type { Report } from "./run_steps.ts";
+
+/** The clock of the machine. */
+const SYSTEM_CLOCK: Clock = { now: () => Date.now(), pause };
+
+/** What an action on this machine is given. */
+export function hostContext(report: Report, more: Pick<Context, "connection" | "ended"> = {}): Context {
+  return { runner: new LocalRunner(), locks: FILE_LOCKS, clock: SYSTEM_CLOCK, report, ...more };
+}
