@@ -145,7 +145,7 @@ Deno.test("mobula keys generate: a pair that belongs together, another one each 
 /** Bit of SIGTERM in the masks of /proc/<pid>/status (proc(5)). */
 const TERMINATE = 1n << 14n;
 
-for (const verb of [["host", "probe"], ["host", "listen"]]) {
+for (const verb of [["host", "probe"], ["host", "listen"], ["host", "session"]]) {
   Deno.test(`${verb.join(" ")}: SIGTERM ends it at once, so no shutdown waits for it`, async () => {
     const main = new URL("../../main.ts", import.meta.url).pathname;
     const child = new Deno.Command(Deno.execPath(), {
