@@ -1,8 +1,7 @@
 /**
  * Looks at the live host: runs the read-only script and reads the files that the plan concerns.
  */
-import { parseModes, parseSeen } from "../net/seen.ts";
-import { lookScript } from "../net/seen.ts";
+import { LOADED_FILES, lookScript, parseModes, parseSeen } from "../net/seen.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
 import { DNSMASQ_LOCAL, DNSMASQ_PROFILE } from "../render/apparmor.ts";
 import { renderFiles } from "../render/files.ts";
@@ -23,13 +22,14 @@ export async function lookAtHost(runner: Runner, input: HostInput): Promise<Seen
     ...[DNSMASQ_PROFILE, DNSMASQ_LOCAL],
     ...ALL_RELOADS.map(pendingFile),
     ENABLED_LINK,
+    ...LOADED_FILES,
   ];
   const [output, texts] = await Promise.all([
     runStep(runner, { title: "look at the network", argv: ["sh", "-s"], stdin: script }),
     runner.readFiles(paths),
   ]);
   return {
-    network: parseSeen(output, units),
+    network: parseSeen(output, units, texts),
     files: texts,
     modes: parseModes(output),
     pending: new Set(ALL_RELOADS.filter((name) => texts.get(pendingFile(name)) !== undefined)),

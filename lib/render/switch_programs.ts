@@ -7,8 +7,8 @@ import {
   FLOW_CONTROL,
   FLOW_TABLES,
   forget,
+  LIST_FLOWS,
   OFCTL,
-  remember,
   RUN_DIR,
   SWITCH_DB,
 } from "../net/seen.ts";
@@ -29,7 +29,13 @@ export const VSCTL = `ovs-vsctl --no-syslog --db=${SWITCH_DB} --timeout=30`;
 export const LEARNED_FILE = `${RUN_DIR}/flows.learned`;
 
 /** Shell: the cookie that all flows of the present text bear. */
-const FLOW_COOKIE = `$(printf 0x%x "$(cksum <${RUN_DIR}/flows.text | cut -d ' ' -f 1)")`;
+const FLOW_COOKIE = `$(sum=$(cksum <${RUN_DIR}/flows.text) && printf 0x%x "\${sum%% *}")`;
+
+/** For awk: the text, then what is live (`LIST_FLOWS`) → what is live and not in the text. Learned flows are in neither. */
+const STALE_FLOWS = `FNR == NR { if ($1 == "group") { split($2, part, ","); wanted[part[1]] = 1 }; next }
+match($0, /^ *group_id=[0-9]+/) { id = substr($0, RSTART, RLENGTH); sub(/^ */, "", id); if (!(id in wanted)) print "delete " id; next }
+/actions=/ && index($0, cookie) == 0 && !/^ *(cookie=[^ ]* *)?table=[^${FLOW_TABLES}]/ { flows = 1 }
+END { if (flows) print "flow" }`;
 
 /**
  * Takes the text of the flows on standard input. First adds, then removes: no frame meets an empty table, and what was learned (table
@@ -48,26 +54,30 @@ if [ "\${1:-}" != fresh ]; then
   mv flows.wanted flows.text
 fi
 cookie=${FLOW_COOKIE}
-pick() { sed -n "s/^$1 //p" flows.text; }
 meters='s/^$//'
 # Kernels before 4.15 have no meters: floods are not limited there.
-for meter in $(pick meter); do
+for meter in $(sed -n 's/^meter //p' flows.text); do
   ${OFCTL("add-meter", '"$meter"')} 2>/dev/null || ${OFCTL("mod-meter", '"$meter"')} 2>flows.error || {
   echo "Cannot limit floods: $(cat flows.error); expected a switch that has meters" >&2
   meters='s/meter:[0-9]*,//'
 }
 done
-pick group | sed 's/^/add_or_mod /' | ${OFCTL("add-groups", "-")}
-pick flow | sed -e "s/^/cookie=$cookie,/" -e "$meters" | ${OFCTL("add-flows", "-")}
+sed -n 's/^group /add_or_mod /p' flows.text | ${OFCTL("add-groups", "-")}
+sed -n -e "/^flow /!d" -e "s//cookie=$cookie,/" -e "$meters" -e p flows.text | ${OFCTL("add-flows", "-")}
 [ "\${1:-}" != fresh ] || exit 0
-${dumpFlows()} | grep -v "cookie=$cookie," |
-  sed -e 's/ actions=.*//' -e 's/cookie=[^ ]* *//' -e '/table=/!s/^ */table=0,/' | ${
-  OFCTL("--strict del-flows", "-")
-}
-for group in $(${OFCTL("dump-groups")} | sed -n 's/.*group_id=\\([0-9]*\\),.*/\\1/p'); do
-  pick group | grep -q "^group_id=$group," || ${OFCTL("del-groups", '"group_id=$group"')}
-done
-${remember("flows")}
+list() { ${LIST_FLOWS}; }
+list >flows.new || :
+# What is there and not in the text: "flow", or "delete group_id=<id>".
+stale=$(awk -v "cookie=cookie=$cookie," '${STALE_FLOWS}' flows.text flows.new)
+case $stale in *flow*)
+  ${dumpFlows()} | sed -e "/cookie=$cookie,/d" -e 's/ actions=.*//' -e 's/cookie=[^ ]* *//' -e '/table=/!s/^ */table=0,/' |
+    ${OFCTL("--strict del-flows", "-")}
+esac
+case $stale in *group_id*)
+  echo "$stale" | grep group_id | ${OFCTL("add-groups", "-")}
+esac
+[ -z "$stale" ] || list >flows.new || :
+mv flows.new flows.listing
 `;
 
 /**

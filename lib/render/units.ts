@@ -252,7 +252,7 @@ function program(name: string, body: string): WantedFile {
 /** The database is made anew after a boot, so no state of another boot or version can be in it. */
 const RUN_OVSDB = `set -eu
 umask 027
-mkdir -p ${OVS_DIR}
+[ -d ${OVS_DIR} ] || mkdir -p ${OVS_DIR}
 export OVS_RUNDIR=${OVS_DIR} OVS_DBDIR=${OVS_DIR} OVS_LOGDIR=${OVS_DIR} OVS_SYSCONFDIR=${OVS_DIR}
 db=${OVS_DIR}/conf.db
 schema=/usr/share/openvswitch/vswitch.ovsschema
@@ -278,10 +278,11 @@ exec ip netns exec mobula wireguard-go --foreground ${LINK.wireguard}
 
 /** Marks each unit as started on purpose, so that nothing is to be healed after it; no mark outlives this program. */
 const START_UNITS = `set -eu
-mkdir -p ${RUN_DIR}/expected
-trap 'for unit in "$@"; do rm -f "${RUN_DIR}/expected/$unit"; done' EXIT
+[ -d ${RUN_DIR}/expected ] || mkdir -p ${RUN_DIR}/expected
+cd ${RUN_DIR}/expected
+trap 'rm -f "$@"' EXIT
 trap 'exit 1' HUP INT TERM
-for unit in "$@"; do echo $$ >"${RUN_DIR}/expected/$unit"; done
+for unit in "$@"; do echo $$ >"$unit"; done
 systemctl start "$@" || {
   for unit in "$@"; do systemctl is-active --quiet "$unit" || journalctl -u "$unit" -n 3 -o cat --no-pager >&2; done
   exit 1
@@ -304,7 +305,9 @@ if [ -e "${RUN_DIR}/expected/$unit" ]; then
   read -r starter <"${RUN_DIR}/expected/$unit" || :
   rm -f "${RUN_DIR}/expected/$unit"
   # A mark whose maker is gone means nothing.
-  ! grep -qs start-units "/proc/$starter/cmdline" || expected=1
+  name=
+  { read -r name <"/proc/$starter/comm"; } 2>/dev/null || :
+  [ "$name" != start-units ] || expected=1
 fi
 if [ "$unit" = mobula-vswitchd.service ]; then
   handed=
@@ -373,23 +376,27 @@ exec systemctl restart --no-block ${HEAL_UNIT}
  */
 const LOAD_SHORTCUT = `set -eu
 umask 077
-mkdir -p ${RUN_DIR}
+[ -d ${RUN_DIR} ] || mkdir -p ${RUN_DIR}
 cd ${RUN_DIR}
 ${forget("shortcut")}
 cat >shortcut.text
-tc='ip netns exec mobula tc'
-$tc qdisc del dev ${LINK.wireguard} clsact 2>/dev/null || :
-$tc -batch shortcut.text >shortcut.error 2>&1 || $tc qdisc del dev ${LINK.wireguard} clsact 2>/dev/null || :
+exec ip netns exec mobula sh -eu <<'INSIDE'
+end() { tc qdisc del dev ${LINK.wireguard} clsact 2>/dev/null || :; }
+end
+tc -batch shortcut.text >shortcut.error 2>&1 || end
 ${remember("shortcut")}
+INSIDE
 `;
 
 /** Takes the ruleset on standard input. */
 const LOAD_FIREWALL = `set -eu
 umask 077
-mkdir -p ${RUN_DIR}
+[ -d ${RUN_DIR} ] || mkdir -p ${RUN_DIR}
 cd ${RUN_DIR}
 ${forget("firewall")}
 cat >firewall.nft
-ip netns exec mobula nft -f ${RUN_DIR}/firewall.nft
+exec ip netns exec mobula sh -eu <<'INSIDE'
+nft -f firewall.nft
 ${remember("firewall")}
+INSIDE
 `;
