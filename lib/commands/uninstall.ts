@@ -18,7 +18,8 @@ import { uninstall } from "../host/uninstall.ts";
 import { baselineDifferences } from "../net/down.ts";
 import { pause } from "../pause.ts";
 import { reportJson } from "../ui/report.ts";
-import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
+import { writeLine } from "../ui/lines.ts";
+import { type OutputOptions, progressFor } from "../ui/terminal.ts";
 import { copyOwnExecutable } from "./install.ts";
 
 type UninstallOptions = Omit<PushOptions, "reboot" | "keepKeys" | "reinstall"> & OutputOptions;
