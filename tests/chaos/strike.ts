@@ -105,15 +105,12 @@ function watchRequests(onVerb: (verb: string) => void): void {
     const verbs = [...decoder.decode(chunk, { stream: true }).matchAll(/^\{"id":\d+,"verb":"([\w-]+)"/gm)];
     for (const [, verb = ""] of verbs) if (verb !== "extend") onVerb(verb);
   };
-  const readable = Deno.stdin.readable.pipeThrough(
-    new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
-      transform(chunk, controller) {
-        watch(chunk);
-        controller.enqueue(chunk);
-      },
-    }),
-  );
-  Object.defineProperty(Deno.stdin, "readable", { get: () => readable });
+  const read = Deno.stdin.read.bind(Deno.stdin);
+  Deno.stdin.read = async (bytes) => {
+    const count = await read(bytes);
+    if (count !== null) watch(bytes.subarray(0, count));
+    return count;
+  };
 }
 
 /** The lines of an `ip` batch with the steps' titles; undefined for any other command. */

@@ -136,7 +136,7 @@ Deno.test("mobula keys: a list for people and one for programs", async () => {
 Deno.test("mobula keys generate: a pair that belongs together, another one each time", async () => {
   const first = JSON.parse((await mobula("keys", "generate", "--json")).stdout);
   assertEquals(Object.keys(first), ["private_key", "public_key"]);
-  assertEquals(publicKeyOf(new Secret(first.private_key)), first.public_key);
+  assertEquals(await publicKeyOf(new Secret(first.private_key)), first.public_key);
   const { stdout } = await mobula("keys", "generate");
   assertMatch(stdout, /^private_key: [A-Za-z0-9+/]{43}=\npublic_key: [A-Za-z0-9+/]{43}=\n$/);
   assert(!stdout.includes(first.private_key));
