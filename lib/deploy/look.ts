@@ -29,7 +29,17 @@ if [ -d /run/systemd/system ]; then say systemd yes; else say systemd no; fi
 dir=/opt; [ -d "$dir" ] || dir=/
 say free-kib "$(df -Pk "$dir" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 cat /etc/os-release 2>/dev/null | section os-release
-if [ -f ${HOST_EXECUTABLE} ] && [ -x ${HOST_EXECUTABLE} ]; then say executable "$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null | cut -d ' ' -f 1)"; fi
+if [ -f ${HOST_EXECUTABLE} ] && [ -x ${HOST_EXECUTABLE} ]; then
+  # Hashed once in each boot, as long as inode, size and times stay.
+  memory=/run/mobula/executable; known=; hash=
+  id=$(stat -c '%i %s %y %z' ${HOST_EXECUTABLE} 2>/dev/null)
+  if [ -f $memory ]; then { read -r known; read -r hash; } <$memory; fi
+  if [ -z "$id" ] || [ "$known" != "$id" ] || [ "\${#hash}" != 64 ]; then
+    hash=$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null); hash=\${hash%% *}
+    if [ "$id" ] && [ -d /run/mobula ]; then { printf '%s\\n%s\\n' "$id" "$hash" >$memory; } 2>/dev/null; fi
+  fi
+  say executable "$hash"
+fi
 gateway=no
 if [ -f "$state" ]; then section state <"$state"; fi
 if [ -f /opt/mobula/baseline.json ]; then say recorded-services "$(grep -c '"services"' /opt/mobula/baseline.json)"; fi
