@@ -117,10 +117,15 @@ if [ "$1" != anew ] && [ -s $memory ] && ! [ "/lib/modules/$release/modules.dep"
   exit
 fi
 probe() {
-  modprobe -q -a wireguard openvswitch geneve
+  modprobe -qa wireguard openvswitch geneve
   unshare -n sh -c '
-    ip link add mo-probe type wireguard && echo wireguard
-    ip link add mo-probe2 type geneve id 1 remote 192.0.2.1 && echo geneve
+    ip -force -batch - <<LINKS
+link add mo-probe type wireguard
+link add mo-probe2 type geneve id 1 remote 192.0.2.1
+LINKS
+    while read -r name _; do
+      case $name in mo-probe:*) echo wireguard ;; mo-probe2:*) echo geneve ;; esac
+    done </proc/net/dev
   '
   [ ! -e /sys/module/openvswitch ] || echo openvswitch
   echo probed

@@ -39,7 +39,7 @@ const UNWRITTEN = new RegExp(`^ *(cookie=\\S* *)?table=[^${FLOW_TABLES}]|^OFPST|
 const LOADED = {
   firewall: {
     text: "firewall.nft",
-    list: "nft -s list table inet mobula; nft -s list table ip mobula",
+    list: "nft -s list ruleset",
   },
   flows: { text: "flows.text", list: LIST_FLOWS },
   shortcut: { text: "shortcut.text", list: `tc filter show dev ${LINK.wireguard} ingress 2>/dev/null || :` },
@@ -154,11 +154,18 @@ export interface Seen {
   readonly activeUnits: readonly string[];
 }
 
+/** The links whose offloads are ours to set, by scope. */
+const OFFLOADED: Readonly<Record<Scope, readonly string[]>> = {
+  root: [LINK.access],
+  mobula: [LINK.switch, LINK.underlayGateway],
+  "mobula-sw": [],
+};
+
 /** Shell, in a namespace: what the links there leave to the hardware. */
 const tellOffloads = (scope: Scope) =>
-  `for link in ${LINK.access} ${LINK.switch} ${LINK.underlayGateway}; do
-  [ ! -e "/sys/class/net/$link" ] || { echo "@@offload ${scope} $link"; ethtool -k "$link" 2>/dev/null; }
-done`;
+  OFFLOADED[scope].map((link) =>
+    `[ ! -e /sys/class/net/${link} ] || { echo "@@offload ${scope} ${link}"; ethtool -k ${link} 2>/dev/null; }`
+  );
 
 /** Shell, in a namespace: the values of settings that are there. A shell's own `read` asks for single bytes, and gets the first alone. */
 function tellSysctls(scope: Scope, sysctls: readonly Sysctl[]): string[] {
@@ -168,16 +175,16 @@ function tellSysctls(scope: Scope, sysctls: readonly Sysctl[]): string[] {
 }
 
 /** Shell: prints links, neighbours, rules and routes of both families. One process: each command's list is a line of its own. */
-const tellObjects = (scope: Scope) =>
+const tellObjects = (scope: Scope, enter = "") =>
   `echo "@@objects ${scope}"
-ip -j -d -force -batch - <<'BATCH'
+ip ${enter}-j -d -force -batch - <<'BATCH'
 addr show
 neigh show nud permanent
 ${scope === "root" ? "rule show\n" : ""}route show table all
 BATCH`;
 
-/** Shell, in the gateway: `wg` prints the private key first and nothing of it is passed on. */
-const TELL_WIREGUARD = `if [ -e /sys/class/net/${LINK.wireguard} ]; then
+/** Shell, in the gateway: `wg` prints the private key first; it does not leave this shell. */
+export const TELL_WIREGUARD = `if [ -e /sys/class/net/${LINK.wireguard} ]; then
   told=$(wg show ${LINK.wireguard} dump) && printf '@@wireguard\\n%s\\n' "\${told#*\t}"
 fi`;
 
@@ -186,18 +193,24 @@ function tellScope(scope: Scope, sysctls: readonly Sysctl[]): string {
   return [
     ...(scope === "root" ? [] : [`echo "@@namespace ${scope}"`]),
     tellObjects(scope),
-    tellOffloads(scope),
+    ...tellOffloads(scope),
     ...tellSysctls(scope, sysctls),
     ...(scope === "mobula" ? [TELL_WIREGUARD, tellLive("firewall"), tellLive("shortcut")] : []),
   ].join("\n");
 }
 
-/** Shell: the same, entered once. */
-const enterScope = (scope: Scope, script: string) =>
-  `if [ -e /run/netns/${scope} ]; then
-ip netns exec ${scope} sh -s <<'INSIDE'
-${script}
+/** Shell: all that is asked in the gateway, which is entered once. */
+const tellGateway = (sysctls: readonly Sysctl[]) =>
+  `if [ -e /run/netns/mobula ]; then
+ip netns exec mobula sh -s <<'INSIDE'
+${tellScope("mobula", sysctls)}
 INSIDE
+fi`;
+
+/** Shell: of the switch's namespace there are only objects to ask for. */
+const TELL_SWITCH_SCOPE = `if [ -e /run/netns/mobula-sw ]; then
+echo "@@namespace mobula-sw"
+${tellObjects("mobula-sw", "-n mobula-sw ")}
 fi`;
 
 /** The read-only script whose output `parseSeen` takes: sections that start with a line `@@<name> [<scope>]`. */
@@ -206,13 +219,11 @@ export function lookScript(
   units: readonly string[],
   files: readonly string[] = [],
 ): string {
-  const scopes = SCOPES.map((scope) => {
-    const script = tellScope(scope, sysctls);
-    return scope === "root" ? script : enterScope(scope, script);
-  });
   return `
 PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH LC_ALL=C
-${scopes.join("\n")}
+${tellScope("root", sysctls)}
+${tellGateway(sysctls)}
+${TELL_SWITCH_SCOPE}
 if [ -S ${RUN_DIR}/ovs/db.sock ]; then
   told=$(ovs-vsctl --db=${SWITCH_DB} --timeout=5 --format=json -- list Bridge -- list Port -- list Interface -- --if-exists get Open_vSwitch . other_config:flow-restore-wait 2>/dev/null) && printf '@@switch\\n%s\\n' "$told"
   appctl="ovs-appctl --timeout=5 -t ${SWITCH_CONTROL}"
@@ -289,9 +300,15 @@ function isAsLoaded(
 ): boolean {
   const [live, listing] = [sections.get(`live ${what}`), files.get(listingFile(what))];
   if (live === undefined || listing === undefined) return false;
-  return what === "flows"
-    ? sortedFlows(live).join("\n") === sortedFlows(listing).join("\n")
-    : live.trimEnd() === listing.trimEnd();
+  const own = { firewall: ownTables, flows: sortedFlows, shortcut: (text: string) => [text.trimEnd()] }[what];
+  return own(live).join("\n") === own(listing).join("\n");
+}
+
+/** Our tables of a ruleset, in one order, each with its closing brace. */
+function ownTables(text: string): string[] {
+  return text.split(/^(?=table )/m).map((table) => table.trimEnd()).filter((table) =>
+    /^table \w+ mobula \{/.test(table)
+  ).sort();
 }
 
 /** Without the learned ones. The order in which they are told means nothing. */
@@ -450,21 +467,48 @@ function parseRules(list: readonly JsonObject[]): SeenRule[] {
   });
 }
 
+/** One peer of `wg show <link> dump`. */
+export interface DumpedPeer {
+  readonly publicKey: string;
+  readonly endpoint?: string;
+  readonly allowedIps: readonly string[];
+  /** Seconds since 1970; 0 for never. */
+  readonly handshake: number;
+  /** Bytes. */
+  readonly received: number;
+  readonly sent: number;
+}
+
 /** `wg show <link> dump` (wg(8)) without its first field, the private key: public key, port, mark; then a peer a line. */
-function parseWireguard(dump: string | undefined): Seen["wireguard"] {
-  if (dump === undefined) return undefined;
+export function parseWireguardDump(
+  dump: string,
+): { publicKey: string; listenPort: number; peers: readonly DumpedPeer[] } {
   const [[publicKey = "", listenPort] = [], ...rows] = dump.trimEnd().split("\n").map((line) =>
     line.split("\t")
   );
-  const peers = new Map(rows.map(([key = "", , endpoint = "", allowed = "", handshake]) => {
-    const latestHandshake = Number(handshake);
-    return [key, {
-      allowedIps: allowed === "(none)" ? [] : allowed.split(","),
-      ...(endpoint && endpoint !== "(none)" ? { endpoint } : {}),
-      ...(latestHandshake ? { latestHandshake } : {}),
-    }];
+  const peers = rows.map(([key = "", , endpoint = "", allowed = "", handshake, received, sent]) => ({
+    publicKey: key,
+    ...(endpoint && endpoint !== "(none)" ? { endpoint } : {}),
+    allowedIps: allowed === "(none)" ? [] : allowed.split(","),
+    handshake: Number(handshake ?? 0),
+    received: Number(received ?? 0),
+    sent: Number(sent ?? 0),
   }));
   return { publicKey, listenPort: Number(listenPort), peers };
+}
+
+function parseWireguard(dump: string | undefined): Seen["wireguard"] {
+  if (dump === undefined) return undefined;
+  const { publicKey, listenPort, peers } = parseWireguardDump(dump);
+  return {
+    publicKey,
+    listenPort,
+    peers: new Map(peers.map(({ publicKey, endpoint, allowedIps, handshake }) => [publicKey, {
+      allowedIps,
+      ...(endpoint ? { endpoint } : {}),
+      ...(handshake ? { latestHandshake: handshake } : {}),
+    }])),
+  };
 }
 
 /** One table a line, as they were asked for, and whether it waits. */

@@ -146,7 +146,7 @@ async function missingWith(files: Readonly<Record<string, string>>, trials: stri
       await Deno.writeTextFile(`${root}/${path}`, text, { mode: 0o755 });
     }
     const script = LOOK_SCRIPT.replace('PATH="$PATH:', `PATH="${root}/bin:$PATH:`)
-      .replaceAll("/lib/modules/$(uname -r)", `${root}/modules`)
+      .replaceAll("/lib/modules/$kernel", `${root}/modules`)
       .replaceAll(/\/(sys\/module|proc\/kallsyms|run\/systemd\/container)/g, `${root}/$1`);
     const child = new Deno.Command("sh", { args: ["-s"], stdin: "piped", stdout: "piped" }).spawn();
     const [{ stdout }] = await Promise.all([
