@@ -16,6 +16,7 @@ import { HostError } from "./errors.ts";
 import type { Fleet, HostConfig, PeerHost } from "./fleet.ts";
 import { portOf } from "./forward.ts";
 import { isKey } from "./keys.ts";
+import "./zod_english.ts";
 
 /** Smallest and largest underlay MTU (bytes) that a network is built on. */
 const UNDERLAY_MTU = [1280, 65535] as const;

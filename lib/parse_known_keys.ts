@@ -5,6 +5,7 @@ import * as z from "zod";
 import { HostError } from "./errors.ts";
 import { isKey } from "./keys.ts";
 import type { KnownKeys } from "./known_keys.ts";
+import "./zod_english.ts";
 
 const publicKey = z.string().refine(isKey, "expected a WireGuard key");
 const KNOWN_KEYS = z.object({
