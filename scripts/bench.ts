@@ -15,6 +15,8 @@ import { CONTENDERS } from "./bench/contenders.ts";
 import { benchData } from "./bench/data.ts";
 import { failoverCommand } from "./bench/failover.ts";
 import { MEASURES } from "./bench/measures.ts";
+import { benchScale } from "./bench/scale.ts";
+import { source } from "./bench/source.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url)).replace(/\/$/, "");
 const EXECUTABLE = `${ROOT}/dist/mobula`;
@@ -233,11 +235,9 @@ async function benchProduct(): Promise<void> {
   await ensurePackages();
   console.log(await must([Deno.execPath(), "task", "--quiet", "compile"], { cwd: ROOT }));
   const figures = [...await benchStart(), ...await benchPlan(), ...await benchPush()];
-  console.log(renderTable(figures));
-  await Deno.writeTextFile(
-    REPORT,
-    `${JSON.stringify({ date: new Date().toISOString(), figures }, null, 2)}\n`,
-  );
+  const of = await source();
+  console.log(`${of.date}, commit ${of.commit}\n${renderTable(figures)}`);
+  await Deno.writeTextFile(REPORT, `${JSON.stringify({ ...of, figures }, null, 2)}\n`);
   console.log(`\nas JSON: ${REPORT}`);
 }
 
@@ -258,6 +258,10 @@ program.command("data").description("figures of the networks between three virtu
   )
   .option("--json", "print JSON in place of tables", false)
   .action(benchData);
+program.command("scale").description("one push of many hosts on a busy machine, and their verification")
+  .option("--hosts <n>", "so many hosts", parseRounds, 24)
+  .option("--busy <n>", "processes that take processor time beside the push", parseRounds, 2)
+  .action(benchScale);
 program.command("loss").description("packets that updates of a fleet lose, by pair")
   .action(async () => Deno.exit(await benchLoss()));
 if (Deno.args[0] === "failover") Deno.exit(await failoverCommand(Deno.args.slice(1)));
