@@ -33,7 +33,8 @@ export async function stage(request: StageRequest, { runner, report }: Context):
   if (current > 0 && changed.length === 0) return { generation: current, changed: false, files: [] };
   report("check the rendered files");
   await checkFiles(runner, rendered);
-  const generation = await newestGeneration(runner) + 1;
+  // Never the current one, also where the generations cannot be listed.
+  const generation = Math.max(current, await newestGeneration(runner)) + 1;
   report(`write generation ${generation}`);
   await writeJson(runner, `${generationDir(generation)}/files.json`, rendered);
   await writeJson(runner, `${generationDir(generation)}/config.json`, config);
