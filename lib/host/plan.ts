@@ -44,6 +44,10 @@ export interface HostPlan {
  */
 const AT_ONCE = "--job-mode=ignore-dependencies";
 
+/** Before systemd 244 there is no reload. */
+const RELOAD_NETWORKD = `systemctl --quiet is-active systemd-networkd.service || exit 0
+networkctl reload 2>/dev/null || systemctl ${AT_ONCE} try-restart systemd-networkd.service`;
+
 /** Which files concern whom, when it is told, and how. */
 const RELOADS = {
   systemd: {
@@ -97,12 +101,21 @@ const RELOADS = {
     },
   },
   networkd: {
-    concerns: (path: string) => path.startsWith("/etc/systemd/network"),
+    // It reads its own settings only when it starts.
+    concerns: (path: string) => path.startsWith("/etc/systemd/networkd.conf.d/"),
     when: "after",
     step: {
       title: "restart systemd-networkd",
       argv: ["systemctl", AT_ONCE, "try-restart", "systemd-networkd.service"],
       effect: "links that systemd-networkd configures, about 1 s",
+    },
+  },
+  "networkd-links": {
+    concerns: (path: string) => path.startsWith("/etc/systemd/network/"),
+    when: "after",
+    step: {
+      title: "reload systemd-networkd",
+      argv: ["sh", "-c", RELOAD_NETWORKD],
     },
   },
   NetworkManager: {
@@ -135,9 +148,10 @@ export function planHost(input: HostInput, seen: SeenHost): HostPlan {
     seen.pending.has(name) || files.some(({ path }) => RELOADS[name].concerns(path))
   );
   const stepsWhen = (when: "before" | "after") =>
-    reloads.filter((name) => RELOADS[name].when === when && isRunning(name, seen)).map((name) =>
-      RELOADS[name].step
-    );
+    reloads.filter((name) =>
+      RELOADS[name].when === when && isRunning(name, seen) && !isImplied(name, reloads)
+    )
+      .map((name) => RELOADS[name].step);
   // A link for the next boot: nothing that systemd would have to read its units anew for.
   const argv = ["systemctl", "enable", "--quiet", "--no-reload", MAIN_UNIT];
   const enable = { title: `enable ${MAIN_UNIT}`, argv };
@@ -200,6 +214,11 @@ function editedFiles({ baseline }: HostInput, seen: SeenHost): WantedFile[] {
 function isRunning(name: Reload, seen: SeenHost): boolean {
   const unit = /^(dnsmasq|egress|paths)/.exec(name)?.[1];
   return unit === undefined || seen.network.activeUnits.includes(`mobula-${unit}.service`);
+}
+
+/** What is restarted reads all of its files. */
+function isImplied(name: Reload, reloads: readonly Reload[]): boolean {
+  return name === "networkd-links" && reloads.includes("networkd");
 }
 
 /** Titles of everything the plan does, in order. */

@@ -161,11 +161,13 @@ const OFFLOADED: Readonly<Record<Scope, readonly string[]>> = {
   "mobula-sw": [],
 };
 
-/** Shell, in a namespace: what the links there leave to the hardware. */
-const tellOffloads = (scope: Scope) =>
-  OFFLOADED[scope].map((link) =>
-    `[ ! -e /sys/class/net/${link} ] || { echo "@@offload ${scope} ${link}"; ethtool -k ${link} 2>/dev/null; }`
-  );
+/** Shell, in a namespace: what the links there leave to the hardware. The gateway has few links: newer versions tell all at once. */
+function tellOffloads(scope: Scope): string[] {
+  const links = OFFLOADED[scope];
+  const each = links.map((link) => `[ ! -e /sys/class/net/${link} ] || ethtool -k ${link} 2>/dev/null`);
+  if (links.length < 2) return each.flatMap((line) => [`echo "@@offloads ${scope}"`, line]);
+  return [`echo "@@offloads ${scope}"; ethtool -k '*' 2>/dev/null || {`, ...each, "}"];
+}
 
 /** Shell, in a namespace: the values of settings that are there. A shell's own `read` asks for single bytes, and gets the first alone. */
 function tellSysctls(scope: Scope, sysctls: readonly Sysctl[]): string[] {
@@ -379,9 +381,10 @@ function parseLinks(
   scope: Scope,
   sections: ReadonlyMap<string, string>,
 ): SeenLink[] {
+  const offloads = parseOffloads(sections.get(`offloads ${scope}`) ?? "");
   return list.map((entry) => {
     const name = String(entry.ifname);
-    const offload = sections.get(`offload ${scope} ${name}`);
+    const txChecksum = OFFLOADED[scope].includes(name) ? offloads.get(name) : undefined;
     const kind = (entry.linkinfo as { info_kind?: string } | undefined)?.info_kind;
     return {
       scope,
@@ -396,9 +399,19 @@ function parseLinks(
       ...(Array.isArray(entry.altnames) ? { altNames: entry.altnames.map(String) } : {}),
       ...(entry.master ? { master: String(entry.master) } : {}),
       ...(kind ? { kind } : {}),
-      ...(offload === undefined ? {} : { txChecksum: /^tx-checksumming: on/m.test(offload) }),
+      ...(txChecksum === undefined ? {} : { txChecksum }),
     };
   });
+}
+
+/** ethtool(8), -k: "Features for <link>:", then a feature a line → whether the link leaves checksums of what it sends to the hardware. */
+function parseOffloads(text: string): ReadonlyMap<string, boolean> {
+  return new Map(
+    text.split(/^Features for /m).slice(1).map((part) => [
+      part.slice(0, part.indexOf(":\n")),
+      /^tx-checksumming: on/m.test(part),
+    ]),
+  );
 }
 
 const TABLES: Readonly<Record<string, number>> = { default: 253, main: 254, local: 255 };
