@@ -8,6 +8,7 @@
 import type { Baseline, HostStateFile, Policy } from "../facts.ts";
 import { baselineDifferences, downSteps, hasExternal, isTaken, isUntouched } from "../net/down.ts";
 import { lookScript, parseSeen, type Seen } from "../net/seen.ts";
+import { BIN_DIR } from "../net/steps.ts";
 import { HEAL_UNIT, MAIN_UNIT } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { type Armed, disarm, readArmed, uptime, whereTo } from "./armed.ts";
@@ -39,7 +40,9 @@ const MAX_ROUNDS = 5;
 /** Carries out what is armed, if its time has come; does nothing on a host that is not armed. */
 export async function undo(context: Context): Promise<void> {
   const { runner, locks } = context;
-  if (!await isDue(runner)) return;
+  const due = await isDue(runner);
+  if (!due) return;
+  if (await readBootId(context) !== due.bootId) await retryLater(runner);
   const kill = ["systemctl", "kill", "--signal=KILL", MAIN_UNIT, HEAL_UNIT];
   await runner.run({ title: "end what is under way", argv: kill });
   await locks.lockedByForce(LOCK_PATIENCE, async () => {
@@ -51,6 +54,15 @@ export async function undo(context: Context): Promise<void> {
     if (armed.previous > 0) await backToGeneration(armed, context);
     else await backToBaseline(armed, context);
   });
+}
+
+/** Seconds after which a rollback that a boot has begun, and that did not succeed, is begun again. */
+const RETRY = 20;
+
+/** The timer ended with the boot in which it was started. Without it a rollback that fails at boot would not be tried again. */
+async function retryLater(runner: Runner): Promise<void> {
+  const argv = [`${BIN_DIR}/arm-rollback`, String(RETRY)];
+  await runner.run({ title: "start the timer of the rollback", argv }).catch(() => {});
 }
 
 /** What is armed, if it has failed, or nobody has asked for more time meanwhile. */
@@ -204,10 +216,8 @@ async function finish(armed: Armed, differences: readonly string[], context: Con
       argv: ["systemctl", "unmask", ...units],
     };
     if (units.length > 0) await runSteps(runner, [unmask], context.report);
-  } else {
-    await tell(runner, armed, differences);
-    await forgetInstallation(armed, runner);
-  }
+  } else await tell(runner, armed, differences);
+  await forgetInstallation(armed, runner);
   await disarm(context);
   const argv = ["sh", "-c", LAST_SCRIPT, "sh", armed.uninstall ? "uninstall" : "keep"];
   await runStep(runner, { title: "remove what is left", argv });
@@ -216,7 +226,7 @@ async function finish(armed: Armed, differences: readonly string[], context: Con
 /** The next push installs as if for the first time, from the network that it finds then. */
 async function forgetInstallation(armed: Armed, runner: Runner): Promise<void> {
   await runner.writeFile({ path: BASELINE_FILE, content: undefined });
-  if (await wasInterrupted(armed, runner)) return;
+  if (!armed.uninstall && await wasInterrupted(armed, runner)) return;
   await runner.writeFile({ path: STATE_FILE, content: undefined });
 }
 
