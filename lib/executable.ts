@@ -30,9 +30,13 @@ export async function hashOfFile(path: string): Promise<string> {
   const hash = createHash("sha256");
   const bytes = new Uint8Array(1 << 20);
   // Without streams, which take more time than the hash.
-  using file = await Deno.open(path);
-  for (let count; (count = await file.read(bytes)) !== null;) hash.update(bytes.subarray(0, count));
-  return hash.digest("hex");
+  const file = await Deno.open(path);
+  try {
+    for (let count; (count = await file.read(bytes)) !== null;) hash.update(bytes.subarray(0, count));
+    return hash.digest("hex");
+  } finally {
+    file.close();
+  }
 }
 
 /**
