@@ -27,13 +27,21 @@ echo "@@link"; readlink /etc/resolv.conf
 echo "@@resolv"; cat /etc/resolv.conf 2>/dev/null; echo
 echo "@@resolved"; cat /run/systemd/resolve/resolv.conf 2>/dev/null; echo
 echo "@@managers"
-systemctl is-active --quiet systemd-networkd.service && echo networkd
-systemctl is-active --quiet NetworkManager.service && echo NetworkManager
+{ read -r networkd; read -r manager; } <<STATES
+$(systemctl is-active systemd-networkd.service NetworkManager.service)
+STATES
+[ "$networkd" != active ] || echo networkd
+[ "$manager" != active ] || echo NetworkManager
 [ -e /etc/network/interfaces ] && command -v ifup >/dev/null && echo ifupdown
 for file in /etc/network/interfaces /etc/network/interfaces.d/*; do
   [ -f "$file" ] && { echo "@@interfaces $file"; cat "$file"; echo; }
 done
-echo "@@services"; { ${SERVICES_SCRIPT}; } | sed 's/^/ /'
+echo "@@services"
+told=$(${SERVICES_SCRIPT})
+set -f
+IFS='
+'
+[ -z "$told" ] || printf ' %s\\n' $told
 exit 0
 `;
 

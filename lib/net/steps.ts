@@ -82,21 +82,28 @@ function namespaceSteps(wanted: Network, seen: Seen): Step[] {
     .map((name) => ip("root", `add namespace ${name}`, "netns", "add", name));
 }
 
-/** Takes values and files below /proc/sys, in pairs: neighbouring steps share a process (see run_steps). */
+/**
+ * Takes values and files below /proc/sys, in pairs: neighbouring steps share a process (see run_steps). A file behind "?" is one that need
+ * not be there.
+ */
 export const SET_SYSCTLS: readonly string[] = [
-  ...["sh", "-ec", 'while [ $# -gt 1 ]; do echo "$1" >"/proc/sys/$2"; shift 2; done', "sh"],
+  "sh",
+  "-ec",
+  'while [ $# -gt 1 ]; do f=/proc/sys/${2#\\?}; [ "$2" != "${2#\\?}" ] && [ ! -e "$f" ] || echo "$1" >"$f"; shift 2; done',
+  "sh",
 ];
 
 function sysctlSteps(wanted: Network, seen: Seen): Step[] {
   return wanted.sysctls
     .filter(({ scope, key, value, optional, atLeast }) => {
       const live = seen.sysctls.find((setting) => setting.scope === scope && setting.key === key);
-      if (live === undefined) return !optional;
+      // In a namespace that is still to be made nothing is seen yet.
+      if (live === undefined) return !optional || scope !== "root" && !seen.namespaces.includes(scope);
       return atLeast ? Number(live.value) < Number(value) : live.value !== value;
     })
-    .map(({ scope, key, value }) => ({
+    .map(({ scope, key, value, optional }) => ({
       title: `set ${key} to ${value} in ${scope}`,
-      argv: [...SET_SYSCTLS, value, key.replaceAll(".", "/")],
+      argv: [...SET_SYSCTLS, value, `${optional ? "?" : ""}${key.replaceAll(".", "/")}`],
       ...inScope(scope),
     }));
 }

@@ -125,8 +125,11 @@ const PATIENCE = { least: 100, most: 500 } as const;
 export const RESUME_PATHS = `set -eu
 ${VSCTL} remove Open_vSwitch . other_config flow-restore-wait
 vsctl='${VSCTL} --no-wait'
-silent=" $($vsctl --bare --columns=name find Interface bfd:enable=false | tr -s '\\n' ' ')"
-[ "\${silent# }" ] || exit 0
+set -- "\${1:-}" $($vsctl --bare --columns=name find Interface bfd:enable=false)
+how=$1
+shift
+[ $# -gt 0 ] || exit 0
+silent=" $* "
 first=\${silent# }
 interval=$($vsctl get Interface "\${first%% *}" bfd:min_rx | tr -d '"')
 # Hundredths of a second: a sixth of what the peers wait for. Hosts that say hello less often are slower; but nobody waits for ever.
@@ -158,7 +161,7 @@ speak() {
     [ "$(count_up "$@")" -lt $(($# * 2)) ] || break
   done
 }
-if [ "\${1:-}" = eased ] && [ -e ${HANDOVER_FILE} ]; then
+if [ "$how" = eased ] && [ -e ${HANDOVER_FILE} ]; then
   while read -r ports; do
     set --
     for port in $ports; do
@@ -197,7 +200,7 @@ const SLOW_INTERVAL = 997;
  */
 export const RUN_PATHS = `state=${RUN_DIR}/paths
 vsctl='${VSCTL} --no-wait'
-rm -rf "$state"
+[ ! -e "$state" ] || rm -rf "$state"
 mkdir -p "$state"
 now() { read -r up rest </proc/uptime; echo "\${up%%.*}"; }
 place() { echo "$(($1 / 256)).$(($1 % 256))"; }
@@ -255,7 +258,7 @@ died() {
   mind "$1" "$count" </dev/null &
 }
 lives() {
-  rm -f "$state/$1"
+  [ ! -e "$state/$1" ] || rm -f "$state/$1"
   : >"$state/$1.lived"
   detour del "$1" || return 0
   # The detour's smaller packets need not be remembered for the kernel's ten minutes.
@@ -315,6 +318,7 @@ tell_changes() {
 # itself deletes is of an earlier text. A line is: event, reason, table, cookie, match, actions.
 guard() {
   while :; do
+    until [ -S ${FLOW_CONTROL} ]; do sleep 1; done
     ovs-ofctl -O OpenFlow10 -vsyslog:off --unixctl=none monitor unix:${FLOW_CONTROL} 'watch:!initial,!add,!modify' 2>&1 |
       grep --line-buffered '${DELETED_FLOW}' |
       while read -r event reason table cookie rest; do

@@ -256,8 +256,13 @@ umask 027
 export OVS_RUNDIR=${OVS_DIR} OVS_DBDIR=${OVS_DIR} OVS_LOGDIR=${OVS_DIR} OVS_SYSCONFDIR=${OVS_DIR}
 db=${OVS_DIR}/conf.db
 schema=/usr/share/openvswitch/vswitch.ovsschema
-[ -s "$db" ] || { rm -f "$db.new"; ovsdb-tool create "$db.new" "$schema"; mv "$db.new" "$db"; }
-if [ "$(ovsdb-tool needs-conversion "$db" "$schema")" = yes ]; then ovsdb-tool convert "$db" "$schema"; fi
+if [ ! -s "$db" ]; then
+  [ ! -e "$db.new" ] || rm -f "$db.new"
+  ovsdb-tool create "$db.new" "$schema"
+  mv "$db.new" "$db"
+elif [ "$(ovsdb-tool needs-conversion "$db" "$schema")" = yes ]; then
+  ovsdb-tool convert "$db" "$schema"
+fi
 exec ovsdb-server "$db" --remote=punix:${OVS_DIR}/db.sock --unixctl=${OVS_DIR}/ovsdb.ctl --no-chdir -vconsole:warn -vsyslog:off
 `;
 
@@ -270,8 +275,9 @@ exec ip netns exec mobula dnsmasq --keep-in-foreground --conf-file=${ETC_DIR}/dn
 const RUN_FOLLOW = `exec ip netns exec mobula ${BIN_DIR}/mobula follow
 `;
 
-const RUN_WIREGUARD = `rm -f /var/run/wireguard/${LINK.wireguard}.sock
-mkdir -p /var/run/wireguard
+const RUN_WIREGUARD =
+  `[ ! -e /var/run/wireguard/${LINK.wireguard}.sock ] || rm -f /var/run/wireguard/${LINK.wireguard}.sock
+[ -d /var/run/wireguard ] || mkdir -p /var/run/wireguard
 export LOG_LEVEL=error WG_PROCESS_FOREGROUND=1
 exec ip netns exec mobula wireguard-go --foreground ${LINK.wireguard}
 `;
@@ -311,8 +317,10 @@ if [ -e "${RUN_DIR}/expected/$unit" ]; then
 fi
 if [ "$unit" = mobula-vswitchd.service ]; then
   handed=
-  [ ! -e ${HANDED_OVER} ] || read -r handed <${HANDED_OVER} || :
-  rm -f ${HANDED_OVER}
+  if [ -e ${HANDED_OVER} ]; then
+    read -r handed <${HANDED_OVER} || :
+    rm -f ${HANDED_OVER}
+  fi
   read -r pid <${SWITCH_PID} || :
   # The quick part of the repair; what it misses, the whole one sees. One that has been handed over to carries already.
   if [ "$handed" ] && [ "$handed" = "\${pid:-}" ]; then
@@ -321,9 +329,11 @@ if [ "$unit" = mobula-vswitchd.service ]; then
     [ "$expected" ] || ${BIN_DIR}/restore-switch || :
   fi
   eased=
-  [ ! -e ${LEARNED_FILE} ] || eased=eased
-  # It grows old.
-  rm -f ${LEARNED_FILE}
+  if [ -e ${LEARNED_FILE} ]; then
+    eased=eased
+    # It grows old.
+    rm -f ${LEARNED_FILE}
+  fi
   # systemd ends this program alone: another one may have begun by the time the paths would speak.
   ${BIN_DIR}/resume-paths $eased &
   trap "kill $!; exit 1" HUP INT TERM
@@ -339,14 +349,24 @@ exec systemctl restart --no-block ${HEAL_UNIT}
  * starts be killed.
  */
 const ARM_ROLLBACK = `set -eu
-systemctl stop ${ROLLBACK_TIMER} 2>/dev/null || :
-systemctl reset-failed ${ROLLBACK_TIMER} ${ROLLBACK_UNIT} 2>/dev/null || :
+clear() {
+  systemctl stop ${ROLLBACK_TIMER} 2>/dev/null || :
+  systemctl reset-failed ${ROLLBACK_TIMER} ${ROLLBACK_UNIT} 2>/dev/null || :
+}
+# Where older and newer versions of systemd keep the timer.
+if [ $# != 1 ] || [ -e /run/systemd/system/${ROLLBACK_TIMER} ] || [ -e /run/systemd/transient/${ROLLBACK_TIMER} ]; then clear; fi
 [ $# = 1 ] || exit 0
 set -- "$1" $(($1 + 20)) $(($1 + 60)) $(($1 + 180)) $(($1 + 600)) $(($1 + 3600))
 first=$1
 shift
 for seconds do set -- "$@" "--timer-property=OnActiveSec=$seconds"; shift; done
-exec systemd-run --quiet --unit=${ROLLBACK_UNIT} --on-active="$first" --timer-property=AccuracySec=1s "$@"
+start() { systemd-run --quiet --unit=${ROLLBACK_UNIT} --on-active="$first" --timer-property=AccuracySec=1s "$@"; }
+# What is left of an earlier timer, or a unit that systemd has not read yet, is no reason to go without.
+start "$@" 2>/dev/null || {
+  systemctl daemon-reload
+  clear
+  start "$@"
+}
 `;
 
 /** Tries for some ten minutes. */

@@ -135,13 +135,3 @@ Deno.test("parseSeen: earlier versions sorted the flows and left out the learned
   );
   assertEquals(seen.flows, "the flows");
 });
-
-Deno.test("lookScript: is a program for a shell", async () => {
-  const shell = new Deno.Command("sh", { args: ["-n"], stdin: "piped", stderr: "piped" }).spawn();
-  const script = lookScript(wanted.sysctls, wanted.units, ["/etc/a"]);
-  const [{ code, stderr }] = await Promise.all([
-    shell.output(),
-    new Blob([script]).stream().pipeTo(shell.stdin),
-  ]);
-  assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
-});

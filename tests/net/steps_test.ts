@@ -3,7 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { HostError } from "../../lib/errors.ts";
 import { LINK } from "../../lib/net/network.ts";
 import { parseSeen, type Seen, type SeenLink } from "../../lib/net/seen.ts";
-import { movesNic, networkSteps } from "../../lib/net/steps.ts";
+import { movesNic, networkSteps, SET_SYSCTLS } from "../../lib/net/steps.ts";
 import { wantedNetwork } from "../../lib/net/wanted.ts";
 import type { Step } from "../../lib/step.ts";
 import { CAPTURED_HOSTS, readCaptured } from "./captured.ts";
@@ -66,12 +66,12 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
       ...seen,
       sysctls: seen.sysctls.map((one) => one.key === "net.ipv4.ip_forward" ? { ...one, value: "0" } : one),
     },
-    ['[mobula] sh -ec while [ $# -gt 1 ]; do echo "$1" >"/proc/sys/$2"; shift 2; done sh 1 net/ipv4/ip_forward'],
+    [`[mobula] ${SET_SYSCTLS.join(" ")} 1 net/ipv4/ip_forward`],
   ],
   [
     "the kernel knows few neighbours",
     withRootSysctl("net.ipv4.neigh.default.gc_thresh3", "1024"),
-    ['sh -ec while [ $# -gt 1 ]; do echo "$1" >"/proc/sys/$2"; shift 2; done sh 16384 net/ipv4/neigh/default/gc_thresh3'],
+    [`${SET_SYSCTLS.join(" ")} 16384 ?net/ipv4/neigh/default/gc_thresh3`],
   ],
   [
     "somebody else lets the kernel know more neighbours",
@@ -89,7 +89,7 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
       ...seen,
       sysctls: seen.sysctls.map((one) => one.key.endsWith("call-iptables") ? { ...one, value: "1" } : one),
     },
-    ['[mobula] sh -ec while [ $# -gt 1 ]; do echo "$1" >"/proc/sys/$2"; shift 2; done sh 0 net/bridge/bridge-nf-call-iptables'],
+    [`[mobula] ${SET_SYSCTLS.join(" ")} 0 ?net/bridge/bridge-nf-call-iptables`],
   ],
   [
     "the intrawire pair is missing",
