@@ -89,7 +89,8 @@ async function serve(
   }
 }
 
-function actionOf(verb: string): Action {
+/** What serves a verb; throws UsageError where there is none. */
+export function actionOf(verb: string): Action {
   const action = Object.hasOwn(ACTIONS, verb) ? ACTIONS[verb] : undefined;
   if (action) return action;
   throw new UsageError(
