@@ -418,7 +418,9 @@ export class FakeHost {
       case "env":
         return this.#packageManager(words.filter((word) => !word.includes("=") && word !== "-o"));
       case "systemd-run":
-        return void this.#time.schedule(500, () => void this.reboot());
+        if (words.includes("reboot")) return void this.#time.schedule(500, () => void this.reboot());
+        if (this.timerRuns) throw new Refused("Unit mobula-rollback.timer already exists.");
+        return this.#armTimer(Number(/--on-active=(\d+)/.exec(words.join(" "))?.[1]));
       case "sync":
       case "udevadm":
       case "unshare":

@@ -58,6 +58,8 @@ async function confirmCurrent(request: ConfirmRequest, context: Context): Promis
 async function forgetOld(runner: Runner, current: number): Promise<void> {
   const { stdout } = await runner.run({ title: "list the generations", argv: ["ls", GENERATIONS_DIR] });
   const all = stdout.split("\n").filter((name) => /^\d+$/.test(name)).map(Number).sort((a, b) => a - b);
+  // What cannot be listed or read does not count as old: the key in use would go with it.
+  if (!all.includes(current)) return;
   const kept = all.filter((number) =>
     number === current || number > current - KEPT_GENERATIONS && number < current
   );
@@ -68,6 +70,7 @@ async function forgetOld(runner: Runner, current: number): Promise<void> {
   const configs = await Promise.all(
     kept.map((number) => readConfig(runner, generationDir(number)).catch(() => undefined)),
   );
+  if (configs.includes(undefined)) return;
   const keys = configs.map((config) => config?.hosts.find(({ id }) => id === config.self)?.publicKey)
     .filter((key) => key !== undefined).map(keyFile);
   const files = await runner.run({ title: "list the keys", argv: ["ls", KEY_DIR] });

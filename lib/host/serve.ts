@@ -38,7 +38,7 @@ export async function serveHostVerb(
   write: (line: string) => void,
   ended?: Promise<void>,
 ): Promise<number> {
-  findAction(verb);
+  actionOf(verb);
   const report = (event: HostEvent) => write(JSON.stringify(event));
   return await serve(verb, () => JSON.parse(stdin === "" ? "{}" : stdin), report, ended);
 }
@@ -71,7 +71,7 @@ async function serve(
     const connection = parseConnection(Deno.env.get("SSH_CONNECTION"));
     const onStep = (title: string) => tell({ event: "step", title });
     const context = hostContext(onStep, { ended, connection });
-    const action = await findAction(verb)();
+    const action = await actionOf(verb)();
     tell({ event: "result", result: await action(request(), context) });
     return 0;
   } catch (error) {
@@ -81,7 +81,8 @@ async function serve(
   }
 }
 
-function findAction(verb: string): () => Promise<Action> {
+/** Loads what serves a verb; throws UsageError where there is none. */
+export function actionOf(verb: string): () => Promise<Action> {
   const load = Object.hasOwn(ACTIONS, verb) ? ACTIONS[verb] : undefined;
   if (load) return load;
   throw new UsageError(

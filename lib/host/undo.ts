@@ -8,8 +8,7 @@
 import type { Baseline, HostStateFile, Policy } from "../facts.ts";
 import { baselineDifferences, downSteps, hasExternal, isTaken, isUntouched } from "../net/down.ts";
 import { lookScript, parseSeen, type Seen } from "../net/seen.ts";
-import { BIN_DIR } from "../net/steps.ts";
-import { HEAL_UNIT, MAIN_UNIT } from "../render/units.ts";
+import { HEAL_UNIT, MAIN_UNIT, ROLLBACK_UNIT } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { type Armed, disarm, readArmed, uptime, whereTo } from "./armed.ts";
 import { BASELINE_SCRIPT, parseBaseline, parsePolicy, POLICY_SCRIPT } from "./baseline.ts";
@@ -57,11 +56,21 @@ export async function undo(context: Context): Promise<void> {
 }
 
 /** Seconds after which a rollback that a boot has begun, and that did not succeed, is begun again. */
-const RETRY = 20;
+const RETRIES = [20, 40, 80, 200, 600, 3600];
 
-/** The timer ended with the boot in which it was started. Without it a rollback that fails at boot would not be tried again. */
+/**
+ * The timer ended with the boot in which it was started. Without it a rollback that fails at boot would not be tried again. Its start is
+ * not waited for: at boot it may come after the network, and the network after this.
+ */
 async function retryLater(runner: Runner): Promise<void> {
-  const argv = [`${BIN_DIR}/arm-rollback`, String(RETRY)];
+  const [first, ...more] = RETRIES;
+  const argv = [
+    ...["systemd-run", "--quiet", "--no-block", `--unit=${ROLLBACK_UNIT}`, `--on-active=${first}`],
+    ...[
+      "--timer-property=AccuracySec=1s",
+      ...more.map((seconds) => `--timer-property=OnActiveSec=${seconds}`),
+    ],
+  ];
   await runner.run({ title: "start the timer of the rollback", argv }).catch(() => {});
 }
 

@@ -70,7 +70,7 @@ export async function everyCall(attempt: (number: number) => Promise<string | un
   }
 }
 
-/** The host is where it should be, nothing is armed, the files tell the truth, and the next push is done. */
+/** The host is where it should be, nothing is armed, the files tell the truth, and the next push is done and outlives a boot. */
 export async function expectSound(bench: Bench, standings: readonly string[], told: string): Promise<void> {
   const { time, host, deployer } = bench;
   const standing = await host.standing();
@@ -83,5 +83,7 @@ export async function expectSound(bench: Bench, standings: readonly string[], to
   await deployer.push({ reinstall: state?.status === "installing" });
   await time.pause(OVER * 1000);
   assertEquals(await host.standing(), `generation ${stateOf(host)?.generation}`, `${told}, pushed again`);
+  await host.reboot();
+  assertEquals(await host.standing(), `generation ${stateOf(host)?.generation}`, `${told}, booted`);
   assertEquals([stateOf(host)?.status, host.files.has(ARMED_FILE)], ["installed", false], told);
 }

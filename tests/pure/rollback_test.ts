@@ -95,7 +95,7 @@ function countedFor({ begin }: Scenario, fate: Fate): (call: Call) => boolean {
   return (call) => {
     if (call.process !== ROLLBACK_UNIT) return false;
     const counts = begun && (fate === "fail" || isChange(call));
-    begun ||= call.what.includes("/arm-rollback ");
+    begun ||= call.what.startsWith("systemd-run ");
     return counts;
   };
 }
