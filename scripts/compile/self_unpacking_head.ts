@@ -88,6 +88,7 @@ unpack() {
   done
   said=$(mkdir -p -m 700 "$base" 2>&1) || fail_unpacking "$said"
   demand_private "$base"
+  mask=$(umask)
   umask 077
   new=$base/.new-$$
   trap 'rm -rf "$new"' EXIT
@@ -108,6 +109,7 @@ ${renderCuts(parts)}
   said=$(mv "$new" "$dir" 2>&1) || [ -d "$dir" ] || fail_unpacking "$said"
   rm -rf "$new" "$dir/.new-$$"
   trap - EXIT INT HUP TERM
+  umask "$mask"
   tidy
   # Deno keeps the compiled code of a module that ends by itself; the program, when run, exits before: here it is only loaded.
   said=$(start "$dir/warm.js" 2>&1)

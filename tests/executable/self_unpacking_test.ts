@@ -88,6 +88,15 @@ Deno.test("self-unpacking: the program sees arguments, stdin and its own file, i
   assertEquals(seen.publicKeyLength, 32);
 });
 
+Deno.test("self-unpacking: the program has the umask of its caller, also in the start that unpacks", async () => {
+  const base = await newBase();
+  const script = 'umask 027 && MOBULA_UNPACK_DIR="$2" "$1" look';
+  for (const _ of ["unpacks", "does not"]) {
+    const { stdout } = await execute(["sh", "-c", script, "sh", file, base]);
+    assertEquals((JSON.parse(stdout) as Seen).umask, 0o027);
+  }
+});
+
 Deno.test("self-unpacking: started by a relative path it knows its absolute one", async () => {
   const base = await newBase();
   const script = 'cd "$1" && MOBULA_UNPACK_DIR="$2" ./mobula look';
