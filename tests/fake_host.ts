@@ -451,7 +451,10 @@ export class FakeHost {
     if (name === "arm-rollback") return this.#armTimer(words[0] === undefined ? undefined : Number(words[0]));
     if (name === "start-units") return this.#startDaemons(words);
     if (!this.network.scopes.has("mobula")) throw new Refused(`${name}: no namespace (${namespace})`);
-    this.network.loaded.set(name.slice("load-".length), stdin);
+    const loaded = name.slice("load-".length);
+    this.network.loaded.add(loaded);
+    this.files.set(`/run/mobula/${loaded}.${loaded === "firewall" ? "nft" : "text"}`, stdin);
+    this.files.set(`/run/mobula/${loaded}.listing`, "");
   }
 
   #startDaemons(units: readonly string[]): void {
@@ -489,7 +492,9 @@ export class FakeHost {
 
   #shell(script: string, args: readonly string[], namespace: Scope): string | void {
     if (script.includes("/proc/sys/")) {
-      this.network.sysctls.set(`${namespace} ${args[1]}`, args[0]!);
+      for (let index = 0; index + 1 < args.length; index += 2) {
+        this.network.sysctls.set(`${namespace} ${args[index + 1]}`, args[index]!);
+      }
     } else if (script.includes("command -v") && script.startsWith("for name")) {
       const missing = new Set([...this.lacks.values()].flat());
       return args.filter((name) => !missing.has(name)).map((name) => `/usr/bin/${name}\n`).join("");

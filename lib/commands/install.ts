@@ -24,7 +24,8 @@ import { stage } from "../host/stage.ts";
 import { status } from "../host/status.ts";
 import { hostConfigFor } from "../host_config.ts";
 import type { Runner } from "../step.ts";
-import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
+import { writeLine } from "../ui/lines.ts";
+import { type OutputOptions, progressFor } from "../ui/terminal.ts";
 import { loadFleet } from "./load_fleet.ts";
 
 /** What the command line asks of a local installation. */

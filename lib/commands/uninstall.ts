@@ -17,7 +17,8 @@ import { runStep } from "../host/run_steps.ts";
 import { uninstall } from "../host/uninstall.ts";
 import { baselineDifferences } from "../net/down.ts";
 import { reportJson } from "../ui/report.ts";
-import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
+import { writeLine } from "../ui/lines.ts";
+import { type OutputOptions, progressFor } from "../ui/terminal.ts";
 import { copyOwnExecutable } from "./install.ts";
 
 type UninstallOptions = Omit<PushOptions, "reboot" | "keepKeys" | "reinstall"> & OutputOptions;

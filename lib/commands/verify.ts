@@ -21,7 +21,8 @@ import type { Host } from "../fleet.ts";
 import { renderJunit } from "../ui/junit.ts";
 import { renderLines, renderVerification } from "../ui/matrix.ts";
 import { verificationJson } from "../ui/report.ts";
-import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
+import { writeLine } from "../ui/lines.ts";
+import { type OutputOptions, progressFor } from "../ui/terminal.ts";
 import { loadFleet } from "./load_fleet.ts";
 
 /** What the command line asks of a verification. */

@@ -17,13 +17,15 @@ const WRONG_HASH = 45;
 
 /** `$1` = target, `$2` = expected hash. Standard input is the executable, gzipped. */
 const RECEIVE = `set -e; umask 022; target=$1; wanted=$2; dir=\${target%/*}
-mkdir -p "$dir"
-rm -f "$dir"/.mobula-new.*
+[ -d "$dir" ] || mkdir -p "$dir"
+set -- "$dir"/.mobula-new.*
+[ ! -e "$1" ] || rm -f "$@"
 new="$dir/.mobula-new.$$"
 trap 'rm -f "$new"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
 gzip -dc >"$new"
-[ "$(sha256sum "$new" | cut -d ' ' -f 1)" = "$wanted" ] || exit ${WRONG_HASH}
+hash=$(sha256sum "$new")
+[ "\${hash%% *}" = "$wanted" ] || exit ${WRONG_HASH}
 chmod 755 "$new"
 mv -f "$new" "$target"
 trap - EXIT`;

@@ -6,6 +6,7 @@ import { HostError, TransportError } from "../errors.ts";
 import type * as protocol from "../host/protocol.ts";
 import type { Output } from "../step.ts";
 import type { ExecOptions } from "./ssh.ts";
+import "../zod_english.ts";
 
 /** Where the executable lies on every host. */
 export const HOST_EXECUTABLE = "/opt/mobula/bin/mobula";

@@ -11,62 +11,138 @@ import type { SshRunner } from "./ssh.ts";
 /**
  * The script. It prints lines `key=value`, and sections `[name]` whose lines are indented by one space, so that no line of a
  * file or a command can be taken for a key. Its one argument is the port on which this SSH session arrived (sudo drops it).
+ * What the shell can do by itself starts no program: there are many hosts, and each is looked at in every push.
  */
 export const LOOK_SCRIPT = `LC_ALL=C; export LC_ALL
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"; export PATH
+port=$1
+set -f
+newline='
+'
 say() { printf '%s=%s\\n' "$1" "$2"; }
-section() { printf '[%s]\\n' "$1"; sed 's/^/ /'; }
+# The lines of a text, and of what is read.
+indent() { IFS=$newline; [ -z "$1" ] || printf ' %s\\n' $1; unset IFS; }
+section() { printf '[%s]\\n' "$1"; while IFS= read -r line || [ -n "$line" ]; do printf ' %s\\n' "$line"; done; }
 have() { command -v "$1" >/dev/null 2>&1; }
 state=/opt/mobula/state.json
 say mobula-look 1
 say clock "$(date +%s)"
-say uid "$(id -u)"
-say architecture "$(uname -m)"
-say kernel "$(uname -r)"
-say hostname "$(cat /proc/sys/kernel/hostname 2>/dev/null || uname -n)"
-say ssh-port "$1"
+uid=
+{ while read -r key _ effective _ && [ "$key" != Uid: ]; do :; done </proc/self/status && uid=$effective; } 2>/dev/null
+say uid "\${uid:-$(id -u)}"
+# Since Linux 6.1.
+machine=
+{ read -r machine </proc/sys/kernel/arch; } 2>/dev/null
+say architecture "\${machine:-$(uname -m)}"
+kernel=
+{ read -r kernel </proc/sys/kernel/osrelease; } 2>/dev/null
+say kernel "\${kernel:=$(uname -r)}"
+name=
+{ read -r name </proc/sys/kernel/hostname; } 2>/dev/null
+say hostname "\${name:-$(uname -n)}"
+say ssh-port "$port"
 if [ -d /run/systemd/system ]; then say systemd yes; else say systemd no; fi
 dir=/opt; [ -d "$dir" ] || dir=/
-say free-kib "$(df -Pk "$dir" 2>/dev/null | awk 'NR == 2 { print $4 }')"
-cat /etc/os-release 2>/dev/null | section os-release
-if [ -f ${HOST_EXECUTABLE} ] && [ -x ${HOST_EXECUTABLE} ]; then say executable "$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null | cut -d ' ' -f 1)"; fi
-gateway=no
+df -Pk "$dir" 2>/dev/null | { free=; read -r _ && read -r _ _ _ free _; say free-kib "$free"; }
+[ ! -r /etc/os-release ] || section os-release </etc/os-release
+if [ -f ${HOST_EXECUTABLE} ] && [ -x ${HOST_EXECUTABLE} ]; then
+  # Hashed once in each boot, as long as inode, size and times stay.
+  memory=/run/mobula/executable; known=; hash=
+  id=$(stat -c '%i %s %y %z' ${HOST_EXECUTABLE} 2>/dev/null)
+  if [ -f $memory ]; then { read -r known; read -r hash; } <$memory; fi
+  if [ -z "$id" ] || [ "$known" != "$id" ] || [ "\${#hash}" != 64 ]; then
+    hash=$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null); hash=\${hash%% *}
+    if [ "$id" ] && [ -d /run/mobula ]; then { printf '%s\\n%s\\n' "$id" "$hash" >$memory; } 2>/dev/null; fi
+  fi
+  say executable "$hash"
+fi
 if [ -f "$state" ]; then section state <"$state"; fi
-if [ -f /opt/mobula/baseline.json ]; then say recorded-services "$(grep -c '"services"' /opt/mobula/baseline.json)"; fi
-# Also after an installation that was cut off: what counts is where the external address is.
-if have ip && ip -n mobula -4 -o addr show dev mo-ext-gw 2>/dev/null | grep -q inet; then gateway=yes; fi
+if [ -f /opt/mobula/baseline.json ]; then
+  recorded=0
+  while read -r line || [ -n "$line" ]; do case $line in *'"services"'*) recorded=1; break ;; esac; done </opt/mobula/baseline.json
+  say recorded-services $recorded
+fi
+# Sorts what \`ip\` says, a line an object: addresses, routes, the first default route, and the link of the name given.
+sort_objects() {
+  addresses= routes= default= link=
+  IFS=$newline
+  for line in $1; do
+    # What comes behind belongs to a route of several next hops.
+    line=\${line%%\\\\*}
+    case $line in
+      [0-9]*": "*" inet "*) addresses=$addresses$line$newline ;;
+      [0-9]*": $2: "* | [0-9]*": $2@"*) link=$line ;;
+      [0-9]*": "*) ;;
+      *) routes=$routes$line$newline; case $line in default*) default=\${default:-$line} ;; esac ;;
+    esac
+  done
+  unset IFS
+}
+gateway=no
 if have ip; then
   say ip yes
   # The admin's bridge of virtual machines, if veth_fac0 is in one.
-  bridge=$(readlink /sys/class/net/veth_fac0/master 2>/dev/null)
+  bridge=
+  [ ! -e /sys/class/net/veth_fac0/master ] || bridge=$(readlink /sys/class/net/veth_fac0/master 2>/dev/null)
   say access-bridge "\${bridge##*/}"
-  ip -4 -o addr show | section addresses
-  ip -4 route show | section routes
-  if [ "$gateway" = yes ]; then
-    ip -n mobula -4 -o addr show dev mo-ext-gw 2>/dev/null | section gateway-addresses
-    default=$(ip -n mobula -4 route show default 2>/dev/null | head -n 1)
-    link=$(ip -n mobula -o link show dev mo-ext-gw 2>/dev/null)
-  else
-    default=$(ip -4 route show default | head -n 1)
-    dev=$(printf '%s\\n' "$default" | sed -n 's/.* dev \\([^ ]*\\).*/\\1/p')
-    link=
-    [ -n "$dev" ] && link=$(ip -o link show dev "$dev" 2>/dev/null)
+  # Also after an installation that was cut off: what counts is where the external address is.
+  if [ -e /run/netns/mobula ]; then
+    sort_objects "$(printf '%s\\n' 'addr show dev mo-ext-gw' 'route show default' 'link show dev mo-ext-gw' |
+      ip -n mobula -4 -o -force -batch - 2>/dev/null)" mo-ext-gw
+    if [ -n "$addresses" ]; then
+      gateway=yes
+      echo '[gateway-addresses]'; indent "$addresses"
+      say default-route "$default"
+      say external-link "$link"
+    fi
   fi
-  say default-route "$default"
-  say external-link "$link"
+  told=$(printf '%s\\n' 'addr show' 'route show' 'link show' | ip -4 -o -force -batch - 2>/dev/null)
+  sort_objects "$told" ''
+  echo '[addresses]'; indent "$addresses"
+  echo '[routes]'; indent "$routes"
+  if [ "$gateway" = no ]; then
+    say default-route "$default"
+    case $default in
+      *' dev '*) dev=\${default#* dev }; sort_objects "$told" "\${dev%% *}" ;;
+    esac
+    say external-link "$link"
+  fi
 else
   say ip no
 fi
-# 51820 is CA6C; a kernel's WireGuard has no process.
-if cat /proc/net/udp /proc/net/udp6 2>/dev/null | awk '$2 ~ /:CA6C$/ { found = 1 } END { exit !found }'; then
-  user=
-  have ss && user=$(ss -Hlunp 'sport = :51820' 2>/dev/null | sed -n 's/.*users:((\\("[^"]*",pid=[0-9]*\\).*/\\1/p' | head -n 1)
-  say udp-51820 "\${user:-the kernel or an unknown process}"
+sockets=$(${SERVICES_SCRIPT})
+if have ss; then
+  echo '[ssh-listeners]'
+  IFS=$newline
+  for line in $sockets; do
+    case $line in tcp*":$port "*) printf ' %s\\n' "\${line#tcp}" ;; esac
+  done
+  unset IFS
 fi
-modules=/lib/modules/$(uname -r)
-can() { [ -e "/sys/module/$1" ] || grep -qs "/$1\\.ko" "$modules/modules.dep" "$modules/modules.builtin"; }
-# A kernel without a folder of modules has it built in, if at all.
-symbol() { grep -qsw "$1" /proc/kallsyms; }
+# A kernel's WireGuard has no process. Without \`ss\` the lines are those of /proc: there 51820 is CA6C.
+used= user=
+IFS=$newline
+for line in $sockets; do
+  case $line in udp*':51820 '*) used=yes ;; udp*': '*':CA6C '*) used=yes ;; esac
+  case $line in udp*':51820 '*'users:(('*) user=\${line#*users:((}; user=\${user%%,fd=*} ;; esac
+done
+unset IFS
+[ -z "$used" ] || say udp-51820 "\${user:-the kernel or an unknown process}"
+modules=/lib/modules/$kernel
+known='wireguard|openvswitch|geneve|nf_tables|nft_chain_nat|nft_chain_nat_ipv4|veth|bridge|tun'
+loadable=
+if [ -e "$modules/modules.dep" ] || [ -e "$modules/modules.builtin" ]; then
+  loadable=$(grep -hosE "/($known)\\\\.ko" "$modules/modules.dep" "$modules/modules.builtin")
+fi
+can() { [ -e "/sys/module/$1" ] || case $loadable in *"/$1.ko"*) ;; *) false ;; esac; }
+# A gateway with its address runs on all of these.
+works() { [ "$gateway" = yes ]; }
+# A kernel without a folder of modules has it built in, if at all. All are asked for at once: the file is long.
+symbols=
+symbol() {
+  [ -n "$symbols" ] || symbols=:$(grep -hoswE 'nf_tables_newtable|nft_nat_do_chain|veth_newlink|br_dev_setup' /proc/kallsyms)
+  case $symbols in *"$1"*) ;; *) false ;; esac
+}
 # Whether it can really not be used, tried in a namespace that ends with the trial. Where nothing can be tried, a container's kernel
 # may still bring it as soon as it is asked for.
 fails() {
@@ -74,21 +150,24 @@ fails() {
 }
 missing=
 for name in wireguard openvswitch geneve; do can "$name" || missing="$missing $name"; done
-can nf_tables || symbol nf_tables_newtable || ! fails nft list tables || missing="$missing nf_tables"
+can nf_tables || works || symbol nf_tables_newtable || ! fails nft list tables || missing="$missing nf_tables"
 # Linux before 5.1 has it under another name.
-can nft_chain_nat || can nft_chain_nat_ipv4 || symbol nft_nat_do_chain ||
+can nft_chain_nat || can nft_chain_nat_ipv4 || works || symbol nft_nat_do_chain ||
   ! fails nft 'add table ip t; add chain ip t c { type nat hook postrouting priority 100; }' || missing="$missing nft_chain_nat"
-can veth || symbol veth_newlink || ! fails ip link add mo-probe type veth || missing="$missing veth"
-can bridge || symbol br_dev_setup || ! fails ip link add mo-probe type bridge || missing="$missing bridge"
+can veth || works || symbol veth_newlink || ! fails ip link add mo-probe type veth || missing="$missing veth"
+can bridge || works || symbol br_dev_setup || ! fails ip link add mo-probe type bridge || missing="$missing bridge"
 if [ -n "$missing" ]; then
   say missing-modules "$missing"
-  say kernels "$(ls /lib/modules 2>/dev/null | tr '\\n' ' ')"
+  kernels=
+  set +f
+  for path in /lib/modules/*; do [ ! -e "$path" ] || kernels="$kernels\${path##*/} "; done
+  set -f
+  say kernels "$kernels"
   if [ -e /dev/net/tun ] || can tun; then say tun yes; fi
   if have wireguard-go; then say wireguard-go yes; fi
   if [ -e /run/systemd/container ]; then say container yes; fi
 fi
-have ss && ss -Hltn "sport = :$1" 2>/dev/null | section ssh-listeners
-{ ${SERVICES_SCRIPT}; } | section services
+echo '[services]'; indent "$sockets"
 say mobula-look-end 1
 `;
 

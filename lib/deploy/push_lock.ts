@@ -37,7 +37,7 @@ dir=/run/mobula; lock=$dir/push.lock; beat=$dir/push.beat
 now() { read -r up _ </proc/uptime; echo "\${up%%.*}"; }
 owner() { read -r owner 2>/dev/null <"$lock" || owner=; }
 beats() { printf '%s %s\\n' "$(now)" "$lease" >"$beat.new.$$" && mv "$beat.new.$$" "$beat"; }
-mkdir -p "$dir" && exec 9</run && flock 9 || exit 1
+{ [ -d "$dir" ] || mkdir -p "$dir"; } && exec 9</run && flock 9 || exit 1
 if [ -f "$lock" ]; then
   { read -r owner; read -r text; } <"$lock"
   last=0 rest=0; [ -f "$beat" ] && read -r last rest <"$beat"
@@ -47,14 +47,16 @@ if [ -f "$lock" ]; then
     echo "left $silent $rest $owner $text"
   fi
 fi
-printf '%s\\n%s\\n' "$me" "$who" >"$lock.new.$$" && mv "$lock.new.$$" "$lock" && beats || exit 1
+printf '%s\\n%s\\n' "$me" "$who" >"$lock.new.$$" && mv "$lock.new.$$" "$lock" || exit 1
+# Nobody else reads or writes it as long as the lock of /run is held.
+printf '%s %s\\n' "$(now)" "$lease" >"$beat" || exit 1
 exec 9<&-
 echo taken
 while read -r word seconds end; do
   lease=$seconds meaning=$end
   owner
   [ "$owner" = "$me" ] || { [ "$owner" = "" ] || [ "\${owner%.*}" = "\${me%.*}" ] || echo lost; exit 0; }
-  [ "$word" = release ] && { rm -f "$lock" "$beat"; rmdir "$dir" 2>/dev/null; exit 0; }
+  [ "$word" = release ] && { rm -f "$lock" "$beat"; set -- "$dir"/*; [ -e "$1" ] || rmdir "$dir" 2>/dev/null; exit 0; }
   beats
 done
 owner

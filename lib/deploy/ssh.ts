@@ -172,7 +172,7 @@ export class SshRunner implements Runner {
    * SIGKILL, no connection stays behind.
    */
   #startMaster(timeoutSeconds: number): Master {
-    const remote = shellQuote(["sh", "-c", `echo ${READY}; cat >/dev/null`]);
+    const remote = shellQuote(["sh", "-c", `echo ${READY}; exec cat >/dev/null`]);
     const process = new Deno.Command("ssh", {
       args: ["-M", "-o", `ConnectTimeout=${timeoutSeconds}`, ...this.#destination(), remote],
       env: { LC_ALL: "C" },

@@ -123,10 +123,11 @@ async function prepareUndo(runner: Runner): Promise<void> {
   const changed = files.filter(({ path, content }) => seen.get(path) !== content);
   for (const file of changed) await runner.writeFile(file);
   if (changed.length === 0 && seen.get(ENABLED_LINK) !== undefined) return;
-  // This lets systemd read its units anew as well.
+  // systemd finds a new unit by itself; a changed one it has to read again, which runs all its generators.
+  const isNew = files.every(({ path }) => seen.get(path) === undefined);
   await runStep(runner, {
     title: `enable ${ROLLBACK_UNIT}`,
-    argv: ["systemctl", "enable", "--quiet", ROLLBACK_UNIT],
+    argv: ["systemctl", "enable", "--quiet", ...isNew ? ["--no-reload"] : [], ROLLBACK_UNIT],
   });
 }
 

@@ -1,7 +1,6 @@
 /**
  * The network as it was before mobula: what `ip` and the resolver files say → Baseline. Pure.
  */
-import { isIP } from "node:net";
 import { HostError } from "../errors.ts";
 import type { Baseline, BaselineRoute, BaselineRule, NetworkManager, Policy } from "../facts.ts";
 import { IMMOBILE } from "../net/external.ts";
@@ -28,13 +27,21 @@ echo "@@link"; readlink /etc/resolv.conf
 echo "@@resolv"; cat /etc/resolv.conf 2>/dev/null; echo
 echo "@@resolved"; cat /run/systemd/resolve/resolv.conf 2>/dev/null; echo
 echo "@@managers"
-systemctl is-active --quiet systemd-networkd.service && echo networkd
-systemctl is-active --quiet NetworkManager.service && echo NetworkManager
+{ read -r networkd; read -r manager; } <<STATES
+$(systemctl is-active systemd-networkd.service NetworkManager.service)
+STATES
+[ "$networkd" != active ] || echo networkd
+[ "$manager" != active ] || echo NetworkManager
 [ -e /etc/network/interfaces ] && command -v ifup >/dev/null && echo ifupdown
 for file in /etc/network/interfaces /etc/network/interfaces.d/*; do
   [ -f "$file" ] && { echo "@@interfaces $file"; cat "$file"; echo; }
 done
-echo "@@services"; { ${SERVICES_SCRIPT}; } | sed 's/^/ /'
+echo "@@services"
+told=$(${SERVICES_SCRIPT})
+set -f
+IFS='
+'
+[ -z "$told" ] || printf ' %s\\n' $told
 exit 0
 `;
 
@@ -205,8 +212,11 @@ function isNetwork(text: string): boolean {
   return isAddress(address) && /^\d{1,3}$/.test(bits) && more.length === 0;
 }
 
+/** An IPv6 address without a zone is what may stand in brackets in a URL; `node:net` takes longer to load than all the rest. */
 function isAddress(text: string): boolean {
-  return isIP(text) !== 0 && !text.includes("%");
+  const byte = "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
+  if (new RegExp(`^(?:${byte}\\.){3}${byte}$`).test(text)) return true;
+  return /^[\da-fA-F:.]+$/.test(text) && URL.canParse(`http://[${text}]/`);
 }
 
 function section(output: string, name: string): string {

@@ -1,11 +1,11 @@
 /**
- * What every on-host action is given, and the small files in which a host keeps its state. Reads and writes through the Runner.
+ * What every on-host action is given, and the small files in which a host keeps its state. Reads and writes through the Runner. The
+ * schemas are loaded where there is something to check: `host status` and others like it have nothing.
  */
 import { HostError } from "../errors.ts";
 import type { Baseline, Capabilities, HostStateFile } from "../facts.ts";
 import type { HostConfig } from "../fleet.ts";
-import { parseHostConfig } from "../host_config.ts";
-import { type KnownKeys, parseKnownKeys } from "../known_keys.ts";
+import type { KnownKeys } from "../known_keys.ts";
 import type { HostInput } from "../net/wanted.ts";
 import type { Runner } from "../step.ts";
 import {
@@ -85,13 +85,17 @@ export async function readState(runner: Runner): Promise<HostStateFile | undefin
 /** The configuration of a generation, checked again: the file may have been edited by hand. */
 export async function readConfig(runner: Runner, directory: string): Promise<HostConfig | undefined> {
   const config = await readJson<unknown>(runner, `${directory}/config.json`);
-  return config === undefined ? undefined : parseHostConfig(config);
+  if (config === undefined) return undefined;
+  const { parseHostConfig } = await import("../host_config.ts");
+  return parseHostConfig(config);
 }
 
 /** The keys that the hosts may be using; undefined unless they are being replaced. */
 export async function readKnownKeys(runner: Runner): Promise<KnownKeys | undefined> {
   const known = await readJson<unknown>(runner, KEYS_FILE);
-  return known === undefined ? undefined : parseKnownKeys(known);
+  if (known === undefined) return undefined;
+  const { parseKnownKeys } = await import("../parse_known_keys.ts");
+  return parseKnownKeys(known);
 }
 
 /** Directory of a generation. */

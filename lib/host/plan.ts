@@ -2,6 +2,7 @@
  * Host input and what is seen → the host's whole plan: files, then steps. Pure.
  */
 import { isKey } from "../keys.ts";
+import type { Network } from "../net/network.ts";
 import { BIN_DIR, networkSteps } from "../net/steps.ts";
 import type { Seen, SeenMode } from "../net/seen.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
@@ -26,6 +27,18 @@ export interface SeenHost {
   readonly enabled: boolean;
 }
 
+/** What is wanted on a host: computed once for a look and the plan that follows. */
+export interface WantedHost {
+  /** Sorted by path. */
+  readonly files: readonly WantedFile[];
+  readonly network: Network;
+}
+
+/** Renders the files and computes the network. */
+export function wantedHost(input: HostInput): WantedHost {
+  return { files: renderFiles(input), network: wantedNetwork(input) };
+}
+
 /** A service that has to be told when a file of its changes. */
 export type Reload = keyof typeof RELOADS;
 
@@ -43,6 +56,10 @@ export interface HostPlan {
  * has asked for the target yet (Debian 11), each would wait for the other.
  */
 const AT_ONCE = "--job-mode=ignore-dependencies";
+
+/** Before systemd 244 there is no reload. */
+const RELOAD_NETWORKD = `systemctl --quiet is-active systemd-networkd.service || exit 0
+networkctl reload 2>/dev/null || systemctl ${AT_ONCE} try-restart systemd-networkd.service`;
 
 /** Which files concern whom, when it is told, and how. */
 const RELOADS = {
@@ -97,12 +114,21 @@ const RELOADS = {
     },
   },
   networkd: {
-    concerns: (path: string) => path.startsWith("/etc/systemd/network"),
+    // It reads its own settings only when it starts.
+    concerns: (path: string) => path.startsWith("/etc/systemd/networkd.conf.d/"),
     when: "after",
     step: {
       title: "restart systemd-networkd",
       argv: ["systemctl", AT_ONCE, "try-restart", "systemd-networkd.service"],
       effect: "links that systemd-networkd configures, about 1 s",
+    },
+  },
+  "networkd-links": {
+    concerns: (path: string) => path.startsWith("/etc/systemd/network/"),
+    when: "after",
+    step: {
+      title: "reload systemd-networkd",
+      argv: ["sh", "-c", RELOAD_NETWORKD],
     },
   },
   NetworkManager: {
@@ -128,16 +154,17 @@ const RELOADS = {
 export const ALL_RELOADS = Object.keys(RELOADS) as readonly Reload[];
 
 /** The plan from what is seen to what is wanted; empty lists when nothing is to be done. */
-export function planHost(input: HostInput, seen: SeenHost): HostPlan {
-  const files = [...renderFiles(input), ...editedFiles(input, seen)]
+export function planHost(input: HostInput, seen: SeenHost, wanted = wantedHost(input)): HostPlan {
+  const files = [...wanted.files, ...editedFiles(input, seen)]
     .filter(({ path, content }) => seen.files.get(path) !== content);
   const reloads = ALL_RELOADS.filter((name) =>
     seen.pending.has(name) || files.some(({ path }) => RELOADS[name].concerns(path))
   );
   const stepsWhen = (when: "before" | "after") =>
-    reloads.filter((name) => RELOADS[name].when === when && isRunning(name, seen)).map((name) =>
-      RELOADS[name].step
-    );
+    reloads.filter((name) =>
+      RELOADS[name].when === when && isRunning(name, seen) && !isImplied(name, reloads)
+    )
+      .map((name) => RELOADS[name].step);
   // A link for the next boot: nothing that systemd would have to read its units anew for.
   const argv = ["systemctl", "enable", "--quiet", "--no-reload", MAIN_UNIT];
   const enable = { title: `enable ${MAIN_UNIT}`, argv };
@@ -146,10 +173,10 @@ export function planHost(input: HostInput, seen: SeenHost): HostPlan {
     reloads,
     before: [
       ...stepsWhen("before"),
-      ...modeSteps(input, seen, new Set(files.map(({ path }) => path))),
+      ...modeSteps(modesOf(input, wanted.files), seen, new Set(files.map(({ path }) => path))),
       ...(seen.enabled ? [] : [enable]),
     ],
-    network: networkSteps(wantedNetwork(input), seen.network),
+    network: networkSteps(wanted.network, seen.network),
     after: stepsWhen("after"),
   };
 }
@@ -160,11 +187,14 @@ export function firstReloads({ reloads }: Pick<HostPlan, "reloads">): Reload[] {
 }
 
 /** Our files with the modes they have to have: those that are rendered, the executable, and the private key. */
-export function modesOf(input: HostInput): { readonly path: string; readonly mode: number }[] {
+export function modesOf(
+  input: HostInput,
+  files: readonly WantedFile[] = renderFiles(input),
+): { readonly path: string; readonly mode: number }[] {
   const { config } = input;
   const key = config.hosts.find(({ id }) => id === config.self)?.publicKey;
   return [
-    ...renderFiles(input).map(({ path, mode = 0o644 }) => ({ path, mode })),
+    ...files.map(({ path, mode = 0o644 }) => ({ path, mode })),
     { path: EXECUTABLE, mode: 0o755 },
     // A plan has a word in place of a key that is still to be made.
     ...(key === undefined || !isKey(key) ? [] : [{ path: keyFile(key), mode: 0o600 }]),
@@ -172,8 +202,12 @@ export function modesOf(input: HostInput): { readonly path: string; readonly mod
 }
 
 /** A file that is written anew gets its mode and owner by that. */
-function modeSteps(input: HostInput, seen: SeenHost, written: ReadonlySet<string>): Step[] {
-  return modesOf(input).flatMap(({ path, mode }) => {
+function modeSteps(
+  modes: ReturnType<typeof modesOf>,
+  seen: SeenHost,
+  written: ReadonlySet<string>,
+): Step[] {
+  return modes.flatMap(({ path, mode }) => {
     const live = seen.modes.get(path);
     if (!live || written.has(path)) return [];
     const octal = mode.toString(8);
@@ -200,6 +234,11 @@ function editedFiles({ baseline }: HostInput, seen: SeenHost): WantedFile[] {
 function isRunning(name: Reload, seen: SeenHost): boolean {
   const unit = /^(dnsmasq|egress|paths)/.exec(name)?.[1];
   return unit === undefined || seen.network.activeUnits.includes(`mobula-${unit}.service`);
+}
+
+/** What is restarted reads all of its files. */
+function isImplied(name: Reload, reloads: readonly Reload[]): boolean {
+  return name === "networkd-links" && reloads.includes("networkd");
 }
 
 /** Titles of everything the plan does, in order. */

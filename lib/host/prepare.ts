@@ -46,7 +46,7 @@ export async function prepare(request: PrepareRequest, context: Context): Promis
   if (newlyInstalled) await markInstalling(context, state?.generation ?? 0);
   try {
     const [capabilities, baseline] = await Promise.all([
-      probeKernel(runner),
+      probeKernel(runner, { anew: newlyInstalled }),
       readBaseline(runner, request.sshPort),
     ]);
     if (request.reinstall && state?.status !== "installed") await repairPackages(context);
@@ -106,21 +106,40 @@ async function storeIfChanged(runner: Runner, path: string, value: unknown): Pro
   }
 }
 
-/** Tries the kernel's WireGuard, Open vSwitch and geneve in a namespace that ends with the script. */
-const PROBE_SCRIPT = `
-modprobe -q wireguard; modprobe -q openvswitch; modprobe -q geneve
-unshare -n sh -c '
-  ip link add mo-probe type wireguard && echo wireguard
-  ip link add mo-probe2 type geneve id 1 remote 192.0.2.1 && echo geneve
-' 2>/dev/null
-[ -e /sys/module/openvswitch ] && echo openvswitch
-exit 0
+/**
+ * Tries the kernel's WireGuard, Open vSwitch and geneve in a namespace that ends with the script. The result holds for this boot, until a
+ * module is installed; `$1` = `anew` ignores it.
+ */
+const PROBE_SCRIPT = `memory=/run/mobula/kernel
+read -r release </proc/sys/kernel/osrelease
+if [ "$1" != anew ] && [ -s $memory ] && ! [ "/lib/modules/$release/modules.dep" -nt $memory ]; then
+  while read -r line; do echo "$line"; done <$memory
+  exit
+fi
+probe() {
+  modprobe -qa wireguard openvswitch geneve
+  unshare -n sh -c '
+    ip -force -batch - <<LINKS
+link add mo-probe type wireguard
+link add mo-probe2 type geneve id 1 remote 192.0.2.1
+LINKS
+    while read -r name _; do
+      case $name in mo-probe:*) echo wireguard ;; mo-probe2:*) echo geneve ;; esac
+    done </proc/net/dev
+  '
+  [ ! -e /sys/module/openvswitch ] || echo openvswitch
+  echo probed
+}
+mkdir -p /run/mobula
+probe 2>/dev/null >$memory.new
+mv $memory.new $memory
+while read -r line; do echo "$line"; done <$memory
 `;
 
-async function probeKernel(runner: Runner): Promise<Capabilities> {
+async function probeKernel(runner: Runner, { anew }: { readonly anew: boolean }): Promise<Capabilities> {
   const output = await runStep(runner, {
     title: "probe the kernel",
-    argv: ["sh", "-s"],
+    argv: ["sh", "-s", anew ? "anew" : ""],
     stdin: PROBE_SCRIPT,
   });
   const found = new Set(output.split("\n"));

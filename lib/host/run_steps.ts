@@ -2,12 +2,13 @@
  * Runs a list of steps in order through a Runner and stops at the first that fails, unless it may.
  */
 import { CommandError } from "../errors.ts";
+import { SET_SYSCTLS } from "../net/steps.ts";
 import type { Output, Runner, Step } from "../step.ts";
 
 /** Told of every step as it begins. */
 export type Report = (title: string) => void;
 
-/** Runs the steps; throws CommandError for the first that fails and must not. Neighbouring `ip` commands share one process. */
+/** Runs the steps; throws CommandError for the first that fails and must not. Neighbouring `ip` commands, and neighbouring sysctls, share one process. */
 export async function runSteps(runner: Runner, steps: readonly Step[], report: Report): Promise<void> {
   for (const group of groupSteps(steps)) {
     for (const step of group) report(step.title);
@@ -38,6 +39,10 @@ async function runGroup(runner: Runner, group: readonly Step[]): Promise<void> {
     await runStep(runner, first);
     return;
   }
+  if (isSysctl(first)) {
+    await runStep(runner, sysctlsOf(first, group));
+    return;
+  }
   const batch = batchOf(group);
   const { code, stderr } = await runner.run(batch);
   if (code === 0) return;
@@ -58,15 +63,32 @@ function batchOf(group: readonly Step[]): Step {
   };
 }
 
+/** All settings by one shell, whose own message names the file that it cannot write. */
+function sysctlsOf(first: Step, group: readonly Step[]): Step {
+  return {
+    ...first,
+    title: group.map(({ title }) => title).join(", "),
+    argv: [...SET_SYSCTLS, ...group.flatMap(({ argv }) => argv.slice(SET_SYSCTLS.length))],
+  };
+}
+
 function groupSteps(steps: readonly Step[]): Step[][] {
   const groups: Step[][] = [];
   for (const step of steps) {
     const last = groups.at(-1);
-    if (last && batchable(step) && batchable(last[0]!) && last[0]?.namespace === step.namespace) {
-      last.push(step);
-    } else groups.push([step]);
+    if (last?.[0] && shareProcess(last[0], step)) last.push(step);
+    else groups.push([step]);
   }
   return groups;
+}
+
+function shareProcess(a: Step, b: Step): boolean {
+  if (a.namespace !== b.namespace) return false;
+  return batchable(a) && batchable(b) || isSysctl(a) && isSysctl(b);
+}
+
+function isSysctl({ argv }: Step): boolean {
+  return SET_SYSCTLS.every((word, index) => argv[index] === word);
 }
 
 /** Options like -6 and the namespaces' own commands do not work in a batch, nor does what may fail alone. */

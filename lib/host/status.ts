@@ -2,7 +2,6 @@
  * Says how the last activation went. Reads files only, but that it may give an armed host more time.
  */
 import type { Capabilities } from "../facts.ts";
-import { extend } from "./armed.ts";
 import { type Context, readJson, readState } from "./context.ts";
 import { ACTIVATION_FILE, CAPABILITIES_FILE } from "./paths.ts";
 import type { StatusRequest, StatusResult } from "./protocol.ts";
@@ -17,7 +16,10 @@ export async function status(request: StatusRequest, context: Context): Promise<
     readState(runner),
     readBootId({ runner }),
   ]);
-  if (activation?.status === "done" && request.extendSeconds) await extend(request.extendSeconds, context);
+  if (activation?.status === "done" && request.extendSeconds) {
+    const { extend } = await import("./armed.ts");
+    await extend(request.extendSeconds, context);
+  }
   return {
     generation: state?.generation ?? 0,
     activation: activation?.status ?? "running",

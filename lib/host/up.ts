@@ -3,13 +3,21 @@
  */
 import { CommandError, HostError } from "../errors.ts";
 import { movesNic } from "../net/steps.ts";
-import { type HostInput, wantedNetwork } from "../net/wanted.ts";
+import type { HostInput } from "../net/wanted.ts";
 import type { Runner } from "../step.ts";
 import { giveUp } from "./armed.ts";
 import { type Context, readInput, readJson, writeJson } from "./context.ts";
 import { lookAtHost } from "./look.ts";
 import { ACTIVATION_FILE, PENDING_DIR } from "./paths.ts";
-import { firstReloads, type HostPlan, planHost, planTitles, type Reload, type SeenHost } from "./plan.ts";
+import {
+  firstReloads,
+  type HostPlan,
+  planHost,
+  planTitles,
+  type Reload,
+  type SeenHost,
+  wantedHost,
+} from "./plan.ts";
 import { runSteps } from "./run_steps.ts";
 
 /** How an activation went; /run/mobula/activation.json. */
@@ -54,8 +62,9 @@ export async function up(context: Context): Promise<readonly string[]> {
 /** The plan for the current generation, and whether carrying it out takes the external interface away from this connection. */
 export async function currentPlan({ runner }: Context): Promise<{ plan: HostPlan; cutsConnection: boolean }> {
   const input = await readInput(runner);
-  const seen = await lookAtHost(runner, input);
-  return { plan: planHost(input, seen), cutsConnection: movesNic(wantedNetwork(input), seen.network) };
+  const wanted = wantedHost(input);
+  const seen = await lookAtHost(runner, input, wanted);
+  return { plan: planHost(input, seen, wanted), cutsConnection: movesNic(wanted.network, seen.network) };
 }
 
 /** Writes the plan's files and carries out what has to come before the network's steps. What is owed then are the other reloads. */
@@ -120,10 +129,11 @@ async function forgetReloads(runner: Runner, names: readonly Reload[]): Promise<
 /** At boot the card may be a moment late. */
 async function planWithNic({ runner, clock }: Context, input: HostInput): Promise<HostPlan> {
   const deadline = clock.now() + NIC_DEADLINE;
+  const wanted = wantedHost(input);
   while (true) {
-    const seen: SeenHost = await lookAtHost(runner, input);
+    const seen: SeenHost = await lookAtHost(runner, input, wanted);
     try {
-      return planHost(input, seen);
+      return planHost(input, seen, wanted);
     } catch (error) {
       if (!(error instanceof HostError) || clock.now() > deadline) throw error;
       await clock.pause(200);

@@ -3,7 +3,7 @@
  * script and the parser of what it says. Pure.
  */
 import { directPort, EGRESS, LINK, relaysOf } from "./network.ts";
-import { OFCTL, SWITCH_CONTROL } from "./seen.ts";
+import { OFCTL, parseWireguardDump, SWITCH_CONTROL, TELL_WIREGUARD } from "./seen.ts";
 
 /** What `wg` says of the gateway's device. */
 export interface WireguardState {
@@ -59,15 +59,11 @@ export interface LiveState {
   readonly wayOut: readonly string[];
 }
 
-const WIREGUARD_PARTS = ["public-key", "endpoints", "allowed-ips", "latest-handshakes", "transfer"] as const;
-
 /** The script, for the gateway's namespace; the next hop is only asked for where the way out is of interest. */
 export function liveStateScript({ wayOut }: { readonly wayOut: boolean }): string {
   return `
 PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH LC_ALL=C
-for what in ${WIREGUARD_PARTS.join(" ")}; do
-  echo "@@wireguard $what"; wg show ${LINK.wireguard} "$what" 2>/dev/null
-done
+${TELL_WIREGUARD}
 appctl="ovs-appctl --timeout=5 -t ${SWITCH_CONTROL}"
 echo "@@tree"; $appctl rstp/show ${LINK.switch} 2>/dev/null
 echo "@@paths"; $appctl bfd/show 2>/dev/null
@@ -77,9 +73,15 @@ ${wayOut ? WAY_OUT : ""}exit 0
 }
 
 /** A router may keep silent when it is pinged, but must say which MAC it has. */
-const WAY_OUT = `echo "@@routes"; ip -4 route show default
-echo "@@egress"; ip -4 route show table ${EGRESS.table} 2>/dev/null
-hop=$(ip -4 route show default | sed -n 's/^default via \\([0-9.]*\\) .*/\\1/p' | head -n 1)
+const WAY_OUT = `told=$(ip -4 route show default table all)
+echo "@@routes"; echo "$told"
+hop=
+IFS='
+'
+for line in $told; do
+  case $line in *' table '*) ;; 'default via '*) hop=\${line#default via }; hop=\${hop%% *}; break ;; esac
+done
+unset IFS
 if [ -n "$hop" ]; then
   ping -n -q -c 1 -W 1 "$hop" >/dev/null 2>&1
   echo "@@hop $hop"; ip -4 neigh show to "$hop"
@@ -96,7 +98,8 @@ export function parseLiveState(output: string, { wayOut }: { readonly wayOut: bo
   );
   const wireguard = parseWireguardState(sections);
   const tree = parseTree(sections.get("tree") ?? "");
-  const egress = /^default via (\S+)/m.exec(sections.get("egress") ?? "")?.[1];
+  const egress = new RegExp(`^default via (\\S+).* table ${EGRESS.table}( |$)`, "m")
+    .exec(sections.get("routes") ?? "")?.[1];
   return {
     ...(wireguard ? { wireguard } : {}),
     ...(tree ? { tree } : {}),
@@ -109,27 +112,19 @@ export function parseLiveState(output: string, { wayOut }: { readonly wayOut: bo
 type Sections = ReadonlyMap<string, string>;
 
 function parseWireguardState(sections: Sections): WireguardState | undefined {
-  const publicKey = sections.get("wireguard public-key")?.trim() ?? "";
+  const { publicKey, peers } = parseWireguardDump(sections.get("wireguard") ?? "");
   if (publicKey === "" || publicKey === "(none)") return undefined;
-  const rows = (part: typeof WIREGUARD_PARTS[number]) =>
-    new Map(
-      (sections.get(`wireguard ${part}`) ?? "").split("\n").filter((line) => line !== "")
-        .map((line) => line.split("\t")).map(([key = "", ...values]) => [key, values]),
-    );
-  const [endpoints, handshakes, transfer] = [rows("endpoints"), rows("latest-handshakes"), rows("transfer")];
-  const peers = [...rows("allowed-ips")].map(([key, [allowed = ""]]) => {
-    const endpoint = endpoints.get(key)?.[0];
-    const [received, sent] = transfer.get(key) ?? [];
-    return {
-      publicKey: key,
-      ...(endpoint && endpoint !== "(none)" ? { endpoint } : {}),
-      allowedIps: allowed === "(none)" ? [] : allowed.split(" ").filter((word) => word !== ""),
-      handshake: Number(handshakes.get(key)?.[0] ?? 0),
-      received: Number(received ?? 0),
-      sent: Number(sent ?? 0),
-    };
-  });
-  return { publicKey, peers };
+  return {
+    publicKey,
+    peers: peers.map(({ publicKey, endpoint, allowedIps, handshake, received, sent }) => ({
+      publicKey,
+      ...(endpoint ? { endpoint } : {}),
+      allowedIps,
+      handshake,
+      received,
+      sent,
+    })),
+  };
 }
 
 /** ovs-appctl(8), rstp/show: "Root ID:" and "Bridge ID:" with priority and system id, then a table of ports. */
@@ -179,7 +174,8 @@ function peerOf(name: string): number | undefined {
 }
 
 function parseWayOut(sections: Sections): string[] {
-  if ((sections.get("routes") ?? "").trim() === "") return ["the gateway has no default route"];
+  const routes = (sections.get("routes") ?? "").split("\n").filter((line) => !/^$| table /.test(line));
+  if (routes.length === 0) return ["the gateway has no default route"];
   return [...sections].filter(([name]) => name.startsWith("hop "))
     .filter(([, text]) => !/ lladdr /.test(text) || /FAILED|INCOMPLETE/.test(text))
     .map(([name]) => `the gateway's next hop ${name.slice(4)} does not answer`);

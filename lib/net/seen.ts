@@ -17,51 +17,55 @@ export const OFCTL = (verb: string, ...args: string[]) =>
 export const FLOW_TABLES = "0345689";
 /** Asks for all flows in one call, and prints those of the tables that are written. Of table 0 it is not told that it is. */
 export const dumpFlows = (...options: string[]) =>
-  `${OFCTL([...options, "--no-stats dump-flows"].join(" "))} | grep actions= | ` +
-  `grep -v '^ *\\(cookie=[^ ]* *\\)\\?table=[^${FLOW_TABLES}]'`;
+  `${
+    OFCTL([...options, "--no-stats dump-flows"].join(" "))
+  } | sed -e '/actions=/!d' -e '/^ *\\(cookie=[^ ]* *\\)\\{0,1\\}table=[^${FLOW_TABLES}]/d'`;
+
 /**
- * Prints all flows but the learned ones, groups and meters. The order in which they are told means nothing. Ports by their names: one that
- * was deleted and is made again has another number, and the flows still have the old one, which nobody is called by.
+ * Prints all flows, groups and meters. Ports by their names: one that was deleted and is made again has another number, and the flows still
+ * have the old one, which nobody is called by.
  */
-export const LIST_FLOWS = `{ ${dumpFlows("--names")}; ${OFCTL("--names dump-groups")}; ${
+export const LIST_FLOWS = `${OFCTL("--names --no-stats dump-flows")}; ${OFCTL("--names dump-groups")}; ${
   OFCTL("dump-meters")
-}; } | grep -v -e '^OFPST' -e '^NXST' | sort`;
+}`;
+/** What it prints and nobody has written: learned flows, and the first line of an answer. */
+const UNWRITTEN = new RegExp(`^ *(cookie=\\S* *)?table=[^${FLOW_TABLES}]|^OFPST|^NXST`);
 
 /**
  * What is loaded as one text: the file that keeps the text (older versions look there, too), what must be there to ask for what came of it,
- * and what prints that; of packets that come out of WireGuard nothing at all, where the kernel or `tc` cannot lead them.
+ * and what prints that, in the gateway's namespace unless said otherwise; of packets that come out of WireGuard nothing at all, where the
+ * kernel or `tc` cannot lead them.
  */
 const LOADED = {
   firewall: {
     text: "firewall.nft",
-    needs: "-e /run/netns/mobula",
-    list: "ip netns exec mobula sh -c 'nft -s list table inet mobula && nft -s list table ip mobula'",
+    list: "nft -s list ruleset",
   },
-  flows: { text: "flows.text", needs: `-S ${FLOW_CONTROL}`, list: LIST_FLOWS },
-  shortcut: {
-    text: "shortcut.text",
-    needs: "-e /run/netns/mobula",
-    list: `{ ip netns exec mobula tc filter show dev ${LINK.wireguard} ingress 2>/dev/null || :; }`,
-  },
+  flows: { text: "flows.text", list: LIST_FLOWS },
+  shortcut: { text: "shortcut.text", list: `tc filter show dev ${LINK.wireguard} ingress 2>/dev/null || :` },
 } as const;
 type LoadedName = keyof typeof LOADED;
+const LOADED_NAMES = Object.keys(LOADED) as LoadedName[];
 
 /** Shell, in the folder of what is loaded: forgets that anything was. */
-export const forget = (what: LoadedName) => `rm -f ${what}.listing`;
+export const forget = (what: LoadedName) => `[ ! -e ${what}.listing ] || rm -f ${what}.listing`;
 
-/** Shell, there: remembers what loading the text made, so that a change by hand is noticed, or that all of it is gone. */
+/** Shell, there, with -e, in the namespace that the list is for: remembers what loading the text made, so that a change by hand is noticed. */
 export const remember = (what: LoadedName) =>
-  `${LOADED[what].list} >${what}.new
+  `{ ${LOADED[what].list}; } >${what}.new
 mv ${what}.new ${what}.listing`;
 
-/** Shell: tells the text that was loaded, if what is live is still exactly what loading it made. */
-const recall = (what: LoadedName) => {
-  const { text, needs, list } = LOADED[what];
-  return `if [ -e ${RUN_DIR}/${what}.listing ] && [ ${needs} ]; then
-  live=$(${list} 2>/dev/null)
-  [ "$live" = "$(cat ${RUN_DIR}/${what}.listing)" ] && { echo "@@${what}"; cat ${RUN_DIR}/${text}; }
-fi`;
-};
+/** Files of what is loaded: the texts, and what loading them made. */
+const textFile = (what: LoadedName) => `${RUN_DIR}/${LOADED[what].text}`;
+const listingFile = (what: LoadedName) => `${RUN_DIR}/${what}.listing`;
+/** All of them: what `parseSeen` needs beside the script's output to tell whether what is live is what was loaded. */
+export const LOADED_FILES: readonly string[] = LOADED_NAMES.flatMap((
+  what,
+) => [textFile(what), listingFile(what)]);
+
+/** Shell: prints what is live of something that was loaded. */
+const tellLive = (what: LoadedName) =>
+  `if [ -e ${listingFile(what)} ]; then echo "@@live ${what}"; { ${LOADED[what].list}; } 2>/dev/null; fi`;
 
 /** A live link. */
 export interface SeenLink {
@@ -150,11 +154,66 @@ export interface Seen {
   readonly activeUnits: readonly string[];
 }
 
-/** Shell, in the namespace that its argument names: what the links there leave to the hardware. */
-const OFFLOADS = `for link in ${LINK.access} ${LINK.switch} ${LINK.underlayGateway}; do
-  [ -e "/sys/class/net/$link" ] || continue
-  echo "@@offload $1 $link"; ethtool -k "$link" 2>/dev/null | grep "^tx-checksumming"
-done`;
+/** The links whose offloads are ours to set, by scope. */
+const OFFLOADED: Readonly<Record<Scope, readonly string[]>> = {
+  root: [LINK.access],
+  mobula: [LINK.switch, LINK.underlayGateway],
+  "mobula-sw": [],
+};
+
+/** Shell, in a namespace: what the links there leave to the hardware. The gateway has few links: newer versions tell all at once. */
+function tellOffloads(scope: Scope): string[] {
+  const links = OFFLOADED[scope];
+  const each = links.map((link) => `[ ! -e /sys/class/net/${link} ] || ethtool -k ${link} 2>/dev/null`);
+  if (links.length < 2) return each.flatMap((line) => [`echo "@@offloads ${scope}"`, line]);
+  return [`echo "@@offloads ${scope}"; ethtool -k '*' 2>/dev/null || {`, ...each, "}"];
+}
+
+/** Shell, in a namespace: the values of settings that are there. A shell's own `read` asks for single bytes, and gets the first alone. */
+function tellSysctls(scope: Scope, sysctls: readonly Sysctl[]): string[] {
+  const paths = sysctls.filter((setting) => setting.scope === scope)
+    .map(({ key }) => `/proc/sys/${key.replaceAll(".", "/")}`);
+  return paths.length === 0 ? [] : [`echo "@@sysctls ${scope}"; grep -sH '' ${paths.join(" ")}`];
+}
+
+/** Shell: prints links, neighbours, rules and routes of both families. One process: each command's list is a line of its own. */
+const tellObjects = (scope: Scope, enter = "") =>
+  `echo "@@objects ${scope}"
+ip ${enter}-j -d -force -batch - <<'BATCH'
+addr show
+neigh show nud permanent
+${scope === "root" ? "rule show\n" : ""}route show table all
+BATCH`;
+
+/** Shell, in the gateway: `wg` prints the private key first; it does not leave this shell. */
+export const TELL_WIREGUARD = `if [ -e /sys/class/net/${LINK.wireguard} ]; then
+  told=$(wg show ${LINK.wireguard} dump) && printf '@@wireguard\\n%s\\n' "\${told#*\t}"
+fi`;
+
+/** Shell, in a namespace: all that is asked there. */
+function tellScope(scope: Scope, sysctls: readonly Sysctl[]): string {
+  return [
+    ...(scope === "root" ? [] : [`echo "@@namespace ${scope}"`]),
+    tellObjects(scope),
+    ...tellOffloads(scope),
+    ...tellSysctls(scope, sysctls),
+    ...(scope === "mobula" ? [TELL_WIREGUARD, tellLive("firewall"), tellLive("shortcut")] : []),
+  ].join("\n");
+}
+
+/** Shell: all that is asked in the gateway, which is entered once. */
+const tellGateway = (sysctls: readonly Sysctl[]) =>
+  `if [ -e /run/netns/mobula ]; then
+ip netns exec mobula sh -s <<'INSIDE'
+${tellScope("mobula", sysctls)}
+INSIDE
+fi`;
+
+/** Shell: of the switch's namespace there are only objects to ask for. */
+const TELL_SWITCH_SCOPE = `if [ -e /run/netns/mobula-sw ]; then
+echo "@@namespace mobula-sw"
+${tellObjects("mobula-sw", "-n mobula-sw ")}
+fi`;
 
 /** The read-only script whose output `parseSeen` takes: sections that start with a line `@@<name> [<scope>]`. */
 export function lookScript(
@@ -162,45 +221,19 @@ export function lookScript(
   units: readonly string[],
   files: readonly string[] = [],
 ): string {
-  const reads = SCOPES.flatMap((scope) => {
-    const keys = sysctls.filter((setting) => setting.scope === scope).map(({ key }) => key);
-    if (keys.length === 0) return [];
-    const paths = keys.map((key) => `/proc/sys/${key.replaceAll(".", "/")}`).join(" ");
-    const enter = scope === "root" ? "" : `[ -e /run/netns/${scope} ] && ip netns exec ${scope} `;
-    return [`echo "@@sysctls ${scope}"; ${enter}grep -s '' ${paths}`];
-  });
   return `
 PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH LC_ALL=C
-for ns in ${SCOPES.join(" ")}; do
-  if [ "$ns" = root ]; then n=; x=; else
-    ip -n "$ns" link show lo >/dev/null 2>&1 || continue
-    n="-n $ns"; x="ip netns exec $ns"; echo "@@namespace $ns"
-  fi
-  echo "@@links $ns"; ip $n -j -d addr show
-  echo "@@routes $ns"; ip $n -4 -j route show table all
-  echo "@@routes6 $ns"; ip $n -j -6 route show table all
-  echo "@@neighbours $ns"; ip $n -j neigh show nud permanent
-  $x sh -c '${OFFLOADS}' sh "$ns"
-done
-echo "@@rules"; ip -j rule show
-${reads.join("\n")}
-if ip -n mobula link show ${LINK.wireguard} >/dev/null 2>&1; then
-  ip netns exec mobula sh -c 'for what in public-key listen-port endpoints allowed-ips latest-handshakes; do
-    echo "@@wireguard $what"; wg show ${LINK.wireguard} "$what"
-  done'
-fi
-vsctl="ovs-vsctl --db=${SWITCH_DB} --timeout=5 --format=json"
-if [ -S ${RUN_DIR}/ovs/db.sock ] && $vsctl show >/dev/null 2>&1; then
-  for table in Bridge Port Interface; do echo "@@switch $table"; $vsctl list "$table"; done
-  echo "@@switch waits"; $vsctl --if-exists get Open_vSwitch . other_config:flow-restore-wait
+${tellScope("root", sysctls)}
+${tellGateway(sysctls)}
+${TELL_SWITCH_SCOPE}
+if [ -S ${RUN_DIR}/ovs/db.sock ]; then
+  told=$(ovs-vsctl --db=${SWITCH_DB} --timeout=5 --format=json -- list Bridge -- list Port -- list Interface -- --if-exists get Open_vSwitch . other_config:flow-restore-wait 2>/dev/null) && printf '@@switch\\n%s\\n' "$told"
   appctl="ovs-appctl --timeout=5 -t ${SWITCH_CONTROL}"
   echo "@@tunnel routes"; $appctl ovs/route/show 2>/dev/null
   echo "@@tunnel neighbours"; $appctl tnl/neigh/show 2>/dev/null
 fi
-${recall("firewall")}
-echo "@@modes"; stat -L -c '%a %u:%g %n' ${files.join(" ")} 2>/dev/null
-${recall("flows")}
-${recall("shortcut")}
+[ ! -S ${FLOW_CONTROL} ] || ${tellLive("flows")}
+${files.length > 0 ? `echo "@@modes"; stat -L -c '%a %u:%g %n' ${files.join(" ")} 2>/dev/null` : ":"}
 echo "@@units"; systemctl is-active ${units.join(" ")}
 exit 0
 `;
@@ -223,31 +256,66 @@ export function parseModes(output: string): ReadonlyMap<string, SeenMode> {
   }));
 }
 
-/** Parses the script's output; `units` in the order in which the script asked for them. */
-export function parseSeen(output: string, units: readonly string[]): Seen {
+/**
+ * Parses the script's output; `units` in the order in which the script asked for them, `files` are the texts of `LOADED_FILES`: without
+ * them nothing counts as loaded.
+ */
+export function parseSeen(
+  output: string,
+  units: readonly string[],
+  files: ReadonlyMap<string, string | undefined> = new Map(),
+): Seen {
   const sections = splitSections(output);
-  const scoped = <T>(name: string, parse: (text: string, scope: Scope) => T[]): T[] =>
-    SCOPES.flatMap((scope) => parse(sections.get(`${name} ${scope}`) ?? "", scope));
+  const objects = SCOPES.map((scope) =>
+    [scope, parseObjects(sections.get(`objects ${scope}`) ?? "")] as const
+  );
+  const scoped = <T>(kind: ObjectKind, parse: (list: JsonObject[], scope: Scope) => T[]): T[] =>
+    objects.flatMap(([scope, lists]) => parse(lists[kind], scope));
   const states = (sections.get("units") ?? "").trim().split("\n");
-  const wireguard = parseWireguard(sections);
+  const wireguard = parseWireguard(sections.get("wireguard"));
   const seenSwitch = parseSwitch(sections);
-  const loaded = (Object.keys(LOADED) as LoadedName[]).filter((what) => sections.has(what));
   return {
     namespaces: SCOPES.filter((scope) => sections.has(`namespace ${scope}`)),
-    sysctls: scoped("sysctls", parseSysctls),
-    links: scoped("links", (text, scope) => parseLinks(text, scope, sections)),
+    sysctls: SCOPES.flatMap((scope) => parseSysctls(sections.get(`sysctls ${scope}`) ?? "", scope)),
+    links: scoped("links", (list, scope) => parseLinks(list, scope, sections)),
     routes: [
-      ...scoped("routes", (text, scope) => parseRoutes(text, scope, "inet")),
-      ...scoped("routes6", (text, scope) => parseRoutes(text, scope, "inet6")),
+      ...scoped("routes", (list, scope) => parseRoutes(list, scope, "inet")),
+      ...scoped("routes6", (list, scope) => parseRoutes(list, scope, "inet6")),
     ],
     neighbours: scoped("neighbours", parseNeighbours),
-    rules: parseRules(sections.get("rules") ?? ""),
+    rules: scoped("rules", parseRules),
     activeUnits: units.filter((_, index) => states[index] === "active"),
     ...(wireguard ? { wireguard } : {}),
     ...(seenSwitch ? { switch: seenSwitch } : {}),
-    // The line break before the next section's mark is the text's last one.
-    ...Object.fromEntries(loaded.map((what) => [what, `${sections.get(what)}\n`])),
+    ...Object.fromEntries(LOADED_NAMES.flatMap((what) => {
+      const text = files.get(textFile(what));
+      return text !== undefined && isAsLoaded(what, sections, files) ? [[what, text]] : [];
+    })),
   };
+}
+
+/** Whether what is live is still exactly what loading the text made. */
+function isAsLoaded(
+  what: LoadedName,
+  sections: ReadonlyMap<string, string>,
+  files: ReadonlyMap<string, string | undefined>,
+): boolean {
+  const [live, listing] = [sections.get(`live ${what}`), files.get(listingFile(what))];
+  if (live === undefined || listing === undefined) return false;
+  const own = { firewall: ownTables, flows: sortedFlows, shortcut: (text: string) => [text.trimEnd()] }[what];
+  return own(live).join("\n") === own(listing).join("\n");
+}
+
+/** Our tables of a ruleset, in one order, each with its closing brace. */
+function ownTables(text: string): string[] {
+  return text.split(/^(?=table )/m).map((table) => table.trimEnd()).filter((table) =>
+    /^table \w+ mobula \{/.test(table)
+  ).sort();
+}
+
+/** Without the learned ones. The order in which they are told means nothing. */
+function sortedFlows(text: string): string[] {
+  return text.split("\n").filter((line) => line !== "" && !UNWRITTEN.test(line)).sort();
 }
 
 function splitSections(output: string): Map<string, string> {
@@ -259,10 +327,35 @@ function splitSections(output: string): Map<string, string> {
   return sections;
 }
 
-/** `ip -j` prints nothing at all where there is nothing. */
-function parseJsonList(text: string): Record<string, unknown>[] {
-  const value = text.trim() === "" ? [] : JSON.parse(text);
-  return (value as Record<string, unknown>[]).filter((entry) => Object.keys(entry).length > 0);
+type JsonObject = Record<string, unknown>;
+type ObjectKind = "links" | "neighbours" | "rules" | "routes" | "routes6";
+
+/** Lists of `ip -j`, each of which begins a line, or nothing at all where there is nothing. What an object is, its keys tell. */
+function parseObjects(text: string): Readonly<Record<ObjectKind, JsonObject[]>> {
+  const objects: Record<ObjectKind, JsonObject[]> = {
+    links: [],
+    neighbours: [],
+    rules: [],
+    routes: [],
+    routes6: [],
+  };
+  for (const list of text.split(/^(?=\[)/m)) {
+    if (!list.startsWith("[")) continue;
+    for (const object of JSON.parse(list) as JsonObject[]) {
+      const kind = kindOf(object);
+      if (kind) objects[kind].push(object);
+    }
+  }
+  return objects;
+}
+
+/** The kernel tells the preference (RFC 4191) of IPv6 routes alone. A route of another family has a label in place of the address. */
+function kindOf(object: JsonObject): ObjectKind | undefined {
+  if ("ifname" in object) return "links";
+  if ("priority" in object) return "rules";
+  if ("lladdr" in object || "state" in object) return "neighbours";
+  if ("pref" in object) return "routes6";
+  return object.dst === "default" || /^[\d.]+(\/\d+)?$/.test(String(object.dst)) ? "routes" : undefined;
 }
 
 function parseSysctls(text: string, scope: Scope): Sysctl[] {
@@ -283,10 +376,15 @@ interface IpAddress {
   readonly scope: string;
 }
 
-function parseLinks(text: string, scope: Scope, sections: ReadonlyMap<string, string>): SeenLink[] {
-  return parseJsonList(text).map((entry) => {
+function parseLinks(
+  list: readonly JsonObject[],
+  scope: Scope,
+  sections: ReadonlyMap<string, string>,
+): SeenLink[] {
+  const offloads = parseOffloads(sections.get(`offloads ${scope}`) ?? "");
+  return list.map((entry) => {
     const name = String(entry.ifname);
-    const offload = sections.get(`offload ${scope} ${name}`);
+    const txChecksum = OFFLOADED[scope].includes(name) ? offloads.get(name) : undefined;
     const kind = (entry.linkinfo as { info_kind?: string } | undefined)?.info_kind;
     return {
       scope,
@@ -301,15 +399,25 @@ function parseLinks(text: string, scope: Scope, sections: ReadonlyMap<string, st
       ...(Array.isArray(entry.altnames) ? { altNames: entry.altnames.map(String) } : {}),
       ...(entry.master ? { master: String(entry.master) } : {}),
       ...(kind ? { kind } : {}),
-      ...(offload === undefined ? {} : { txChecksum: / on/.test(offload) }),
+      ...(txChecksum === undefined ? {} : { txChecksum }),
     };
   });
 }
 
+/** ethtool(8), -k: "Features for <link>:", then a feature a line → whether the link leaves checksums of what it sends to the hardware. */
+function parseOffloads(text: string): ReadonlyMap<string, boolean> {
+  return new Map(
+    text.split(/^Features for /m).slice(1).map((part) => [
+      part.slice(0, part.indexOf(":\n")),
+      /^tx-checksumming: on/m.test(part),
+    ]),
+  );
+}
+
 const TABLES: Readonly<Record<string, number>> = { default: 253, main: 254, local: 255 };
 
-function parseRoutes(text: string, scope: Scope, family: "inet" | "inet6"): SeenRoute[] {
-  return parseJsonList(text).filter((entry) => entry.type === undefined || entry.type === "unicast").map(
+function parseRoutes(list: readonly JsonObject[], scope: Scope, family: "inet" | "inet6"): SeenRoute[] {
+  return list.filter((entry) => entry.type === undefined || entry.type === "unicast").map(
     (entry) => {
       const table = String(entry.table ?? "main");
       return {
@@ -340,8 +448,8 @@ function routeExtras(metrics: unknown): { extras?: string } {
   return words.length > 0 ? { extras: words.join(" ") } : {};
 }
 
-function parseNeighbours(text: string, scope: Scope) {
-  return parseJsonList(text).map((entry) => ({
+function parseNeighbours(list: readonly JsonObject[], scope: Scope) {
+  return list.map((entry) => ({
     scope,
     name: String(entry.dev),
     address: String(entry.dst),
@@ -352,12 +460,12 @@ function parseNeighbours(text: string, scope: Scope) {
 /** `ipproto` is a name only where /etc/protocols has it. */
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17 };
 
-function parseRules(text: string): SeenRule[] {
+function parseRules(list: readonly JsonObject[]): SeenRule[] {
   const network = (address: unknown, bits: unknown) =>
     address === undefined || address === "all"
       ? undefined
       : `${address}${bits === undefined ? "" : `/${bits}`}`;
-  return parseJsonList(text).map((entry) => {
+  return list.map((entry) => {
     const from = network(entry.src, entry.srclen);
     const to = network(entry.dst, entry.dstlen);
     return {
@@ -372,40 +480,62 @@ function parseRules(text: string): SeenRule[] {
   });
 }
 
-function parseWireguard(sections: ReadonlyMap<string, string>): Seen["wireguard"] {
-  const publicKey = sections.get("wireguard public-key")?.trim();
-  if (publicKey === undefined) return undefined;
-  const rows = (name: string) =>
-    (sections.get(`wireguard ${name}`) ?? "").trim().split("\n").filter((line) => line !== "").map((line) =>
-      line.split("\t")
-    );
-  const endpoints = new Map(rows("endpoints").map(([key, endpoint]) => [key, endpoint]));
-  const handshakes = new Map(rows("latest-handshakes").map(([key, seconds]) => [key, Number(seconds)]));
-  const peers = new Map(
-    rows("allowed-ips").map(([key = "", allowed = ""]) => {
-      const endpoint = endpoints.get(key);
-      const allowedIps = allowed === "(none)" ? [] : allowed.split(" ");
-      const latestHandshake = handshakes.get(key);
-      return [key, {
-        allowedIps,
-        ...(endpoint && endpoint !== "(none)" ? { endpoint } : {}),
-        ...(latestHandshake ? { latestHandshake } : {}),
-      }];
-    }),
-  );
-  return { publicKey, listenPort: Number(sections.get("wireguard listen-port")), peers };
+/** One peer of `wg show <link> dump`. */
+export interface DumpedPeer {
+  readonly publicKey: string;
+  readonly endpoint?: string;
+  readonly allowedIps: readonly string[];
+  /** Seconds since 1970; 0 for never. */
+  readonly handshake: number;
+  /** Bytes. */
+  readonly received: number;
+  readonly sent: number;
 }
 
-function parseSwitch(sections: ReadonlyMap<string, string>): Seen["switch"] {
-  const text = sections.get("switch Bridge");
-  if (text === undefined) return undefined;
+/** `wg show <link> dump` (wg(8)) without its first field, the private key: public key, port, mark; then a peer a line. */
+export function parseWireguardDump(
+  dump: string,
+): { publicKey: string; listenPort: number; peers: readonly DumpedPeer[] } {
+  const [[publicKey = "", listenPort] = [], ...rows] = dump.trimEnd().split("\n").map((line) =>
+    line.split("\t")
+  );
+  const peers = rows.map(([key = "", , endpoint = "", allowed = "", handshake, received, sent]) => ({
+    publicKey: key,
+    ...(endpoint && endpoint !== "(none)" ? { endpoint } : {}),
+    allowedIps: allowed === "(none)" ? [] : allowed.split(","),
+    handshake: Number(handshake ?? 0),
+    received: Number(received ?? 0),
+    sent: Number(sent ?? 0),
+  }));
+  return { publicKey, listenPort: Number(listenPort), peers };
+}
+
+function parseWireguard(dump: string | undefined): Seen["wireguard"] {
+  if (dump === undefined) return undefined;
+  const { publicKey, listenPort, peers } = parseWireguardDump(dump);
   return {
-    bridges: parseRows(text).map(({ row, cells }) => ({ ...row, ports: uuids(cells.ports) })),
-    ports: parseRows(sections.get("switch Port") ?? "").map(({ row }) => row),
-    interfaces: parseRows(sections.get("switch Interface") ?? "").map(({ row }) => row),
+    publicKey,
+    listenPort,
+    peers: new Map(peers.map(({ publicKey, endpoint, allowedIps, handshake }) => [publicKey, {
+      allowedIps,
+      ...(endpoint ? { endpoint } : {}),
+      ...(handshake ? { latestHandshake: handshake } : {}),
+    }])),
+  };
+}
+
+/** One table a line, as they were asked for, and whether it waits. */
+function parseSwitch(sections: ReadonlyMap<string, string>): Seen["switch"] {
+  const text = sections.get("switch");
+  if (text === undefined) return undefined;
+  const [bridges = "", ports = "", interfaces = "", waits = ""] = text.split("\n");
+  return {
+    bridges: parseRows(bridges).map(({ row, cells }) => ({ ...row, ports: uuids(cells.ports) })),
+    ports: parseRows(ports).map(({ row }) => row),
+    interfaces: parseRows(interfaces).map(({ row }) => row),
     tunnelRoutes: sections.get("tunnel routes") ?? "",
     tunnelNeighbours: sections.get("tunnel neighbours") ?? "",
-    ...(sections.get("switch waits")?.includes("true") ? { waits: true } : {}),
+    ...(waits.includes("true") ? { waits: true } : {}),
   };
 }
 

@@ -5,7 +5,7 @@ import { HostError } from "../errors.ts";
 import type { Step } from "../step.ts";
 import { findExternal, isVirtual } from "./external.ts";
 import type { Link, Network, Route, Scope } from "./network.ts";
-import { LINK } from "./network.ts";
+import { LINK, SCOPES } from "./network.ts";
 import type { Seen, SeenLink, SeenRoute } from "./seen.ts";
 import { RULE_PRIORITIES } from "./wanted.ts";
 import { switchRestartSteps, switchSteps, tunnelSteps, waitSteps } from "./switch.ts";
@@ -27,7 +27,7 @@ export function networkSteps(wanted: Network, seen: Seen): Step[] {
     ...namespaceSteps(wanted, seen),
     ...sysctlSteps(wanted, seen),
     ...firewallSteps(wanted, seen),
-    ...linkAddSteps(wanted, seen),
+    ...byScope(SCOPES, linkAddSteps(wanted, seen)),
     ...unitSteps(wanted, seen),
     ...wireguardSteps(wanted.wireguard, seen.wireguard),
     // One that leads to a link of earlier times leads nowhere: it must not outlive a step that fails.
@@ -37,9 +37,12 @@ export function networkSteps(wanted: Network, seen: Seen): Step[] {
     // A switch that was restarted has no more than what it needs to carry on.
     ...(restart.length > 0 ? [loadFlows(wanted)] : flowSteps(wanted, seen)),
     ...nicSteps(nic),
-    ...linkSetSteps(wanted, seen, nic),
-    ...neighbourSteps(wanted, seen),
-    ...routeSteps(wanted, seen),
+    // First the gateway: it is what the external interface has moved into.
+    ...byScope(["mobula", "mobula-sw", "root"], [
+      ...linkSetSteps(wanted, seen, nic),
+      ...neighbourSteps(wanted, seen),
+      ...routeSteps(wanted, seen),
+    ]),
     ...ruleSteps(wanted, seen),
     ...tunnelSteps(wanted.switch.tunnel, seen.switch),
     ...waitSteps(seen),
@@ -65,6 +68,11 @@ function felt(step: Step, effect: string | undefined): Step {
   return effect === undefined ? step : { ...step, effect };
 }
 
+/** One scope after the other, so that neighbours can share a process; within one the order stays. */
+function byScope(scopes: readonly Scope[], steps: readonly Step[]): Step[] {
+  return scopes.flatMap((scope) => steps.filter(({ namespace = "root" }) => namespace === scope));
+}
+
 function inScope(scope: Scope): Pick<Step, "namespace"> {
   return scope === "root" ? {} : { namespace: scope };
 }
@@ -74,16 +82,28 @@ function namespaceSteps(wanted: Network, seen: Seen): Step[] {
     .map((name) => ip("root", `add namespace ${name}`, "netns", "add", name));
 }
 
+/**
+ * Takes values and files below /proc/sys, in pairs: neighbouring steps share a process (see run_steps). A file behind "?" is one that need
+ * not be there.
+ */
+export const SET_SYSCTLS: readonly string[] = [
+  "sh",
+  "-ec",
+  'while [ $# -gt 1 ]; do f=/proc/sys/${2#\\?}; [ "$2" != "${2#\\?}" ] && [ ! -e "$f" ] || echo "$1" >"$f"; shift 2; done',
+  "sh",
+];
+
 function sysctlSteps(wanted: Network, seen: Seen): Step[] {
   return wanted.sysctls
     .filter(({ scope, key, value, optional, atLeast }) => {
       const live = seen.sysctls.find((setting) => setting.scope === scope && setting.key === key);
-      if (live === undefined) return !optional;
+      // In a namespace that is still to be made nothing is seen yet.
+      if (live === undefined) return !optional || scope !== "root" && !seen.namespaces.includes(scope);
       return atLeast ? Number(live.value) < Number(value) : live.value !== value;
     })
-    .map(({ scope, key, value }) => ({
+    .map(({ scope, key, value, optional }) => ({
       title: `set ${key} to ${value} in ${scope}`,
-      argv: ["sh", "-c", 'echo "$1" >"/proc/sys/$2"', "sh", value, key.replaceAll(".", "/")],
+      argv: [...SET_SYSCTLS, value, `${optional ? "?" : ""}${key.replaceAll(".", "/")}`],
       ...inScope(scope),
     }));
 }
@@ -162,11 +182,14 @@ function nicSteps({ wanted, found }: Nic): Step[] {
 const BLANK: Partial<SeenLink> = { up: false, addresses: [] };
 
 function linkSetSteps(wanted: Network, seen: Seen, nic: Nic): Step[] {
-  return wanted.links.flatMap((link) => {
+  const steps = wanted.links.flatMap((link) => {
     if (link.kind === "nic") return attributeSteps(nic.wanted, settledNic(nic));
     const live = findLink(seen, link.scope, link.name) ?? BLANK;
     return [...attributeSteps(link, live), ...addressSteps(link, live)];
   });
+  // What only `ip` does is together then.
+  const isOffload = ({ argv }: Step) => argv[0] === "ethtool";
+  return [...steps.filter(isOffload), ...steps.filter((step) => !isOffload(step))];
 }
 
 /** What a link that Open vSwitch has just made anew needs. */
@@ -272,10 +295,9 @@ function routeSteps(wanted: Network, seen: Seen): Step[] {
         ip(
           route.scope,
           `set route ${route.destination} to ${route.device}`,
-          ...family(route),
           "route",
           "replace",
-          ...routeArgv(route),
+          ...routeArgv({ ...route, destination: destinationOf(route) }),
         ),
         seen.routes.some((live) => sameKey(route, live)) ? "what goes there, this way at once" : undefined,
       )
@@ -324,8 +346,9 @@ function sameRoute(route: Route, live: SeenRoute): boolean {
       (route.onlink ?? false) === (live.onlink ?? false) && live.extras === undefined);
 }
 
-function family(route: Route): string[] {
-  return route.family === "inet6" ? ["-6"] : [];
+/** A batch has no option for the family: there the destination has to tell it. */
+function destinationOf({ family, destination }: Route): string {
+  return family === "inet6" && destination === "default" ? "::/0" : destination;
 }
 
 /** A route's words after `ip route replace`. */

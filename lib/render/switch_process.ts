@@ -26,7 +26,7 @@ const control = (pid: string) => `${OVS_DIR}/vswitchd.${pid}.ctl`;
 export function startVswitchd(capabilities: Capabilities): string {
   return `set -eu
 export OVS_RUNDIR=${OVS_DIR} OVS_DBDIR=${OVS_DIR} OVS_LOGDIR=${OVS_DIR} OVS_SYSCONFDIR=${OVS_DIR}
-rm -f "$1"
+[ ! -e "$1" ] || rm -f "$1"
 sh -c 'echo $$ >"$1" && exec ip netns exec ${switchNamespace(capabilities)} \
   ovs-vswitchd ${SWITCH_DB} --unixctl=${control("$$")} --no-chdir -vconsole:warn -vsyslog:off' sh "$1" &
 tries=0
@@ -67,7 +67,6 @@ ${IS_SWITCH}if is_switch ${NEXT_PID}; then
   for socket in ${control("*")}; do [ "$socket" = "${control("$next")}" ] || rm -f "$socket"; done
 else
   ${BIN_DIR}/end-vswitchd
-  ${VSCTL} --retry --no-wait init
   ${BIN_DIR}/silence-paths
   ${BIN_DIR}/start-vswitchd ${SWITCH_PID}
 fi
@@ -174,7 +173,7 @@ end() {
 } 2>/dev/null
 for file in ${WAITING_PID} ${NEXT_PID}; do
   [ ! -s $file ] || { read -r pid <$file; end "$pid"; }
-  rm -f $file
+  [ ! -e $file ] || rm -f $file
 done
 [ "\${1:-}" != next ] || exit 0
 for socket in ${control("*")}; do

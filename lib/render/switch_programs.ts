@@ -7,8 +7,8 @@ import {
   FLOW_CONTROL,
   FLOW_TABLES,
   forget,
+  LIST_FLOWS,
   OFCTL,
-  remember,
   RUN_DIR,
   SWITCH_DB,
 } from "../net/seen.ts";
@@ -29,7 +29,13 @@ export const VSCTL = `ovs-vsctl --no-syslog --db=${SWITCH_DB} --timeout=30`;
 export const LEARNED_FILE = `${RUN_DIR}/flows.learned`;
 
 /** Shell: the cookie that all flows of the present text bear. */
-const FLOW_COOKIE = `$(printf 0x%x "$(cksum <${RUN_DIR}/flows.text | cut -d ' ' -f 1)")`;
+const FLOW_COOKIE = `$(sum=$(cksum <${RUN_DIR}/flows.text) && printf 0x%x "\${sum%% *}")`;
+
+/** For awk: the text, then what is live (`LIST_FLOWS`) → what is live and not in the text. Learned flows are in neither. */
+const STALE_FLOWS = `FNR == NR { if ($1 == "group") { split($2, part, ","); wanted[part[1]] = 1 }; next }
+match($0, /^ *group_id=[0-9]+/) { id = substr($0, RSTART, RLENGTH); sub(/^ */, "", id); if (!(id in wanted)) print "delete " id; next }
+/actions=/ && index($0, cookie) == 0 && !/^ *(cookie=[^ ]* *)?table=[^${FLOW_TABLES}]/ { flows = 1 }
+END { if (flows) print "flow" }`;
 
 /**
  * Takes the text of the flows on standard input. First adds, then removes: no frame meets an empty table, and what was learned (table
@@ -48,26 +54,30 @@ if [ "\${1:-}" != fresh ]; then
   mv flows.wanted flows.text
 fi
 cookie=${FLOW_COOKIE}
-pick() { sed -n "s/^$1 //p" flows.text; }
 meters='s/^$//'
 # Kernels before 4.15 have no meters: floods are not limited there.
-for meter in $(pick meter); do
+for meter in $(sed -n 's/^meter //p' flows.text); do
   ${OFCTL("add-meter", '"$meter"')} 2>/dev/null || ${OFCTL("mod-meter", '"$meter"')} 2>flows.error || {
   echo "Cannot limit floods: $(cat flows.error); expected a switch that has meters" >&2
   meters='s/meter:[0-9]*,//'
 }
 done
-pick group | sed 's/^/add_or_mod /' | ${OFCTL("add-groups", "-")}
-pick flow | sed -e "s/^/cookie=$cookie,/" -e "$meters" | ${OFCTL("add-flows", "-")}
+sed -n 's/^group /add_or_mod /p' flows.text | ${OFCTL("add-groups", "-")}
+sed -n -e "/^flow /!d" -e "s//cookie=$cookie,/" -e "$meters" -e p flows.text | ${OFCTL("add-flows", "-")}
 [ "\${1:-}" != fresh ] || exit 0
-${dumpFlows()} | grep -v "cookie=$cookie," |
-  sed -e 's/ actions=.*//' -e 's/cookie=[^ ]* *//' -e '/table=/!s/^ */table=0,/' | ${
-  OFCTL("--strict del-flows", "-")
-}
-for group in $(${OFCTL("dump-groups")} | sed -n 's/.*group_id=\\([0-9]*\\),.*/\\1/p'); do
-  pick group | grep -q "^group_id=$group," || ${OFCTL("del-groups", '"group_id=$group"')}
-done
-${remember("flows")}
+list() { ${LIST_FLOWS}; }
+list >flows.new || :
+# What is there and not in the text: "flow", or "delete group_id=<id>".
+stale=$(awk -v "cookie=cookie=$cookie," '${STALE_FLOWS}' flows.text flows.new)
+case $stale in *flow*)
+  ${dumpFlows()} | sed -e "/cookie=$cookie,/d" -e 's/ actions=.*//' -e 's/cookie=[^ ]* *//' -e '/table=/!s/^ */table=0,/' |
+    ${OFCTL("--strict del-flows", "-")}
+esac
+case $stale in *group_id*)
+  echo "$stale" | grep group_id | ${OFCTL("add-groups", "-")}
+esac
+[ -z "$stale" ] || list >flows.new || :
+mv flows.new flows.listing
 `;
 
 /**
@@ -115,8 +125,11 @@ const PATIENCE = { least: 100, most: 500 } as const;
 export const RESUME_PATHS = `set -eu
 ${VSCTL} remove Open_vSwitch . other_config flow-restore-wait
 vsctl='${VSCTL} --no-wait'
-silent=" $($vsctl --bare --columns=name find Interface bfd:enable=false | tr -s '\\n' ' ')"
-[ "\${silent# }" ] || exit 0
+set -- "\${1:-}" $($vsctl --bare --columns=name find Interface bfd:enable=false)
+how=$1
+shift
+[ $# -gt 0 ] || exit 0
+silent=" $* "
 first=\${silent# }
 interval=$($vsctl get Interface "\${first%% *}" bfd:min_rx | tr -d '"')
 # Hundredths of a second: a sixth of what the peers wait for. Hosts that say hello less often are slower; but nobody waits for ever.
@@ -148,7 +161,7 @@ speak() {
     [ "$(count_up "$@")" -lt $(($# * 2)) ] || break
   done
 }
-if [ "\${1:-}" = eased ] && [ -e ${HANDOVER_FILE} ]; then
+if [ "$how" = eased ] && [ -e ${HANDOVER_FILE} ]; then
   while read -r ports; do
     set --
     for port in $ports; do
@@ -187,7 +200,7 @@ const SLOW_INTERVAL = 997;
  */
 export const RUN_PATHS = `state=${RUN_DIR}/paths
 vsctl='${VSCTL} --no-wait'
-rm -rf "$state"
+[ ! -e "$state" ] || rm -rf "$state"
 mkdir -p "$state"
 now() { read -r up rest </proc/uptime; echo "\${up%%.*}"; }
 place() { echo "$(($1 / 256)).$(($1 % 256))"; }
@@ -245,7 +258,7 @@ died() {
   mind "$1" "$count" </dev/null &
 }
 lives() {
-  rm -f "$state/$1"
+  [ ! -e "$state/$1" ] || rm -f "$state/$1"
   : >"$state/$1.lived"
   detour del "$1" || return 0
   # The detour's smaller packets need not be remembered for the kernel's ten minutes.
@@ -305,6 +318,7 @@ tell_changes() {
 # itself deletes is of an earlier text. A line is: event, reason, table, cookie, match, actions.
 guard() {
   while :; do
+    until [ -S ${FLOW_CONTROL} ]; do sleep 1; done
     ovs-ofctl -O OpenFlow10 -vsyslog:off --unixctl=none monitor unix:${FLOW_CONTROL} 'watch:!initial,!add,!modify' 2>&1 |
       grep --line-buffered '${DELETED_FLOW}' |
       while read -r event reason table cookie rest; do

@@ -252,12 +252,17 @@ function program(name: string, body: string): WantedFile {
 /** The database is made anew after a boot, so no state of another boot or version can be in it. */
 const RUN_OVSDB = `set -eu
 umask 027
-mkdir -p ${OVS_DIR}
+[ -d ${OVS_DIR} ] || mkdir -p ${OVS_DIR}
 export OVS_RUNDIR=${OVS_DIR} OVS_DBDIR=${OVS_DIR} OVS_LOGDIR=${OVS_DIR} OVS_SYSCONFDIR=${OVS_DIR}
 db=${OVS_DIR}/conf.db
 schema=/usr/share/openvswitch/vswitch.ovsschema
-[ -s "$db" ] || { rm -f "$db.new"; ovsdb-tool create "$db.new" "$schema"; mv "$db.new" "$db"; }
-if [ "$(ovsdb-tool needs-conversion "$db" "$schema")" = yes ]; then ovsdb-tool convert "$db" "$schema"; fi
+if [ ! -s "$db" ]; then
+  [ ! -e "$db.new" ] || rm -f "$db.new"
+  ovsdb-tool create "$db.new" "$schema"
+  mv "$db.new" "$db"
+elif [ "$(ovsdb-tool needs-conversion "$db" "$schema")" = yes ]; then
+  ovsdb-tool convert "$db" "$schema"
+fi
 exec ovsdb-server "$db" --remote=punix:${OVS_DIR}/db.sock --unixctl=${OVS_DIR}/ovsdb.ctl --no-chdir -vconsole:warn -vsyslog:off
 `;
 
@@ -270,18 +275,20 @@ exec ip netns exec mobula dnsmasq --keep-in-foreground --conf-file=${ETC_DIR}/dn
 const RUN_FOLLOW = `exec ip netns exec mobula ${BIN_DIR}/mobula follow
 `;
 
-const RUN_WIREGUARD = `rm -f /var/run/wireguard/${LINK.wireguard}.sock
-mkdir -p /var/run/wireguard
+const RUN_WIREGUARD =
+  `[ ! -e /var/run/wireguard/${LINK.wireguard}.sock ] || rm -f /var/run/wireguard/${LINK.wireguard}.sock
+[ -d /var/run/wireguard ] || mkdir -p /var/run/wireguard
 export LOG_LEVEL=error WG_PROCESS_FOREGROUND=1
 exec ip netns exec mobula wireguard-go --foreground ${LINK.wireguard}
 `;
 
 /** Marks each unit as started on purpose, so that nothing is to be healed after it; no mark outlives this program. */
 const START_UNITS = `set -eu
-mkdir -p ${RUN_DIR}/expected
-trap 'for unit in "$@"; do rm -f "${RUN_DIR}/expected/$unit"; done' EXIT
+[ -d ${RUN_DIR}/expected ] || mkdir -p ${RUN_DIR}/expected
+cd ${RUN_DIR}/expected
+trap 'rm -f "$@"' EXIT
 trap 'exit 1' HUP INT TERM
-for unit in "$@"; do echo $$ >"${RUN_DIR}/expected/$unit"; done
+for unit in "$@"; do echo $$ >"$unit"; done
 systemctl start "$@" || {
   for unit in "$@"; do systemctl is-active --quiet "$unit" || journalctl -u "$unit" -n 3 -o cat --no-pager >&2; done
   exit 1
@@ -304,12 +311,16 @@ if [ -e "${RUN_DIR}/expected/$unit" ]; then
   read -r starter <"${RUN_DIR}/expected/$unit" || :
   rm -f "${RUN_DIR}/expected/$unit"
   # A mark whose maker is gone means nothing.
-  ! grep -qs start-units "/proc/$starter/cmdline" || expected=1
+  name=
+  { read -r name <"/proc/$starter/comm"; } 2>/dev/null || :
+  [ "$name" != start-units ] || expected=1
 fi
 if [ "$unit" = mobula-vswitchd.service ]; then
   handed=
-  [ ! -e ${HANDED_OVER} ] || read -r handed <${HANDED_OVER} || :
-  rm -f ${HANDED_OVER}
+  if [ -e ${HANDED_OVER} ]; then
+    read -r handed <${HANDED_OVER} || :
+    rm -f ${HANDED_OVER}
+  fi
   read -r pid <${SWITCH_PID} || :
   # The quick part of the repair; what it misses, the whole one sees. One that has been handed over to carries already.
   if [ "$handed" ] && [ "$handed" = "\${pid:-}" ]; then
@@ -318,9 +329,11 @@ if [ "$unit" = mobula-vswitchd.service ]; then
     [ "$expected" ] || ${BIN_DIR}/restore-switch || :
   fi
   eased=
-  [ ! -e ${LEARNED_FILE} ] || eased=eased
-  # It grows old.
-  rm -f ${LEARNED_FILE}
+  if [ -e ${LEARNED_FILE} ]; then
+    eased=eased
+    # It grows old.
+    rm -f ${LEARNED_FILE}
+  fi
   # systemd ends this program alone: another one may have begun by the time the paths would speak.
   ${BIN_DIR}/resume-paths $eased &
   trap "kill $!; exit 1" HUP INT TERM
@@ -336,14 +349,24 @@ exec systemctl restart --no-block ${HEAL_UNIT}
  * starts be killed.
  */
 const ARM_ROLLBACK = `set -eu
-systemctl stop ${ROLLBACK_TIMER} 2>/dev/null || :
-systemctl reset-failed ${ROLLBACK_TIMER} ${ROLLBACK_UNIT} 2>/dev/null || :
+clear() {
+  systemctl stop ${ROLLBACK_TIMER} 2>/dev/null || :
+  systemctl reset-failed ${ROLLBACK_TIMER} ${ROLLBACK_UNIT} 2>/dev/null || :
+}
+# Where older and newer versions of systemd keep the timer.
+if [ $# != 1 ] || [ -e /run/systemd/system/${ROLLBACK_TIMER} ] || [ -e /run/systemd/transient/${ROLLBACK_TIMER} ]; then clear; fi
 [ $# = 1 ] || exit 0
 set -- "$1" $(($1 + 20)) $(($1 + 60)) $(($1 + 180)) $(($1 + 600)) $(($1 + 3600))
 first=$1
 shift
 for seconds do set -- "$@" "--timer-property=OnActiveSec=$seconds"; shift; done
-exec systemd-run --quiet --unit=${ROLLBACK_UNIT} --on-active="$first" --timer-property=AccuracySec=1s "$@"
+start() { systemd-run --quiet --unit=${ROLLBACK_UNIT} --on-active="$first" --timer-property=AccuracySec=1s "$@"; }
+# What is left of an earlier timer, or a unit that systemd has not read yet, is no reason to go without.
+start "$@" 2>/dev/null || {
+  systemctl daemon-reload
+  clear
+  start "$@"
+}
 `;
 
 /** Tries for some ten minutes. */
@@ -373,23 +396,27 @@ exec systemctl restart --no-block ${HEAL_UNIT}
  */
 const LOAD_SHORTCUT = `set -eu
 umask 077
-mkdir -p ${RUN_DIR}
+[ -d ${RUN_DIR} ] || mkdir -p ${RUN_DIR}
 cd ${RUN_DIR}
 ${forget("shortcut")}
 cat >shortcut.text
-tc='ip netns exec mobula tc'
-$tc qdisc del dev ${LINK.wireguard} clsact 2>/dev/null || :
-$tc -batch shortcut.text >shortcut.error 2>&1 || $tc qdisc del dev ${LINK.wireguard} clsact 2>/dev/null || :
+exec ip netns exec mobula sh -eu <<'INSIDE'
+end() { tc qdisc del dev ${LINK.wireguard} clsact 2>/dev/null || :; }
+end
+tc -batch shortcut.text >shortcut.error 2>&1 || end
 ${remember("shortcut")}
+INSIDE
 `;
 
 /** Takes the ruleset on standard input. */
 const LOAD_FIREWALL = `set -eu
 umask 077
-mkdir -p ${RUN_DIR}
+[ -d ${RUN_DIR} ] || mkdir -p ${RUN_DIR}
 cd ${RUN_DIR}
 ${forget("firewall")}
 cat >firewall.nft
-ip netns exec mobula nft -f ${RUN_DIR}/firewall.nft
+exec ip netns exec mobula sh -eu <<'INSIDE'
+nft -f firewall.nft
 ${remember("firewall")}
+INSIDE
 `;

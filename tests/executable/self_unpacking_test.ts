@@ -57,6 +57,20 @@ Deno.test("self-unpacking: unpacks once", async () => {
   assertEquals(await namesIn(base), [hash]);
 });
 
+Deno.test("self-unpacking: a later start runs one program beside its own", async () => {
+  const base = await newBase();
+  await execute([file, "--version"], unpackInto(base));
+  const programs = await newBase();
+  const text = `#!/bin/sh\necho "$0 $*" >>"${programs}/log"\nexec /bin/ls "$@"\n`;
+  await Deno.writeTextFile(`${programs}/ls`, text, { mode: 0o755 });
+  // Any other program is not found, and the shell says so.
+  const { env } = unpackInto(base);
+  const { code, stdout, stderr } = await execute([file, "--version"], { env: { ...env, PATH: programs } });
+  assertMatch(stdout, VERSION);
+  assertEquals([code, stderr], [0, ""]);
+  assertEquals(await Deno.readTextFile(`${programs}/log`), `${programs}/ls -ld . ..\n`);
+});
+
 Deno.test("self-unpacking: the program sees arguments, stdin and its own file, its children nothing of the head", async () => {
   const words = ["look", "a b", "$(c)", "", "-x", "--version=1"];
   const { stdout, stderr } = await execute([file, ...words], {

@@ -58,8 +58,8 @@ export class FakeNetwork {
     readonly mac: string;
   }[] = [];
   readonly sysctls = new Map<string, string>();
-  /** What is loaded as one text, by the name of its section. */
-  readonly loaded = new Map<string, string>();
+  /** What is loaded as one text and still as it was loaded, by name. */
+  readonly loaded = new Set<string>();
   readonly units = new Set<string>();
   wireguard: { publicKey: string; listenPort: number; peers: Map<string, FakePeer> } | undefined;
   switch: Seen["switch"];
@@ -342,32 +342,49 @@ export class FakeNetwork {
       "@@policy rules6\n0:\tfrom all lookup local",
       ...all.flatMap((scope) => [
         ...(scope === "root" ? [] : [`@@namespace ${scope}`]),
-        `@@links ${scope}\n${this.#renderLinks(scope)}`,
-        `@@routes ${scope}\n${this.#renderRoutes(scope, "inet")}`,
-        `@@routes6 ${scope}\n${this.#renderRoutes(scope, "inet6")}`,
-        `@@neighbours ${scope}\n${
-          JSON.stringify(
-            this.neighbours.filter((one) => one.scope === scope)
-              .map(({ name, address, mac }) => ({ dev: name, dst: address, lladdr: mac })),
-          )
-        }`,
+        `@@objects ${scope}\n${this.#renderObjects(scope)}`,
         `@@sysctls ${scope}\n${
           [...this.sysctls].filter(([key]) => key.startsWith(`${scope} `))
             .map(([key, value]) => `/proc/sys/${key.split(" ")[1]}:${value}`).join("\n")
         }`,
-        ...this.links.filter((link) => link.scope === scope).map(({ name, txChecksum }) =>
-          `@@offload ${scope} ${name}\ntx-checksumming: ${txChecksum ? "on" : "off"}`
-        ),
+        `@@offloads ${scope}\n${
+          this.links.filter((link) => link.scope === scope).map(({ name, txChecksum }) =>
+            `Features for ${name}:\ntx-checksumming: ${txChecksum ? "on" : "off"}`
+          ).join("\n")
+        }`,
       ]),
-      `@@rules\n${JSON.stringify(this.rules.map(({ words }) => renderRule(words)))}`,
-      ...(this.wireguard === undefined
-        ? []
-        : WIREGUARD_SECTIONS.map((what) => `@@wireguard ${what}\n${this.wgShow(what)}`)),
+      ...(this.wireguard === undefined ? [] : [`@@wireguard\n${this.#renderWireguard()}`]),
       ...(this.switch ? renderSwitch(this.switch) : []),
-      ...[...this.loaded].map(([name, text]) => `@@${name}\n${text.replace(/\n$/, "")}`),
+      ...[...this.loaded].map((name) => `@@live ${name}`),
       `@@units\n${units.map((unit) => this.units.has(unit) ? "active" : "inactive").join("\n")}`,
       "",
     ].join("\n");
+  }
+
+  /** The lists of `ip -j -batch`, a line each. */
+  #renderObjects(scope: Scope): string {
+    return [
+      this.#renderLinks(scope),
+      JSON.stringify(
+        this.neighbours.filter((one) => one.scope === scope)
+          .map(({ name, address, mac }) => ({ dev: name, dst: address, lladdr: mac })),
+      ),
+      ...(scope === "root" ? [JSON.stringify(this.rules.map(({ words }) => renderRule(words)))] : []),
+      this.#renderRoutes(scope, "inet"),
+      this.#renderRoutes(scope, "inet6"),
+    ].join("\n");
+  }
+
+  /** `wg show <link> dump` without the private key. */
+  #renderWireguard(): string {
+    const { publicKey, listenPort, peers } = this.wireguard!;
+    const rows = [...peers].map(([key, { endpoint, allowedIps, handshake, keepalive }]) =>
+      [
+        ...[key, "(none)", endpoint ?? "(none)", allowedIps.join(",") || "(none)"],
+        ...[handshake, 0, 0, keepalive ?? "off"],
+      ].join("\t")
+    );
+    return [`${publicKey}\t${listenPort}\toff`, ...rows].join("\n");
   }
 
   #renderLinks(scope: Scope): string {
@@ -400,12 +417,11 @@ export class FakeNetwork {
       ...(route.metric ? { metric: Number(route.metric) } : {}),
       ...(route.table === "main" ? {} : { table: route.table }),
       protocol: route.protocol,
+      ...(family === "inet6" ? { pref: "medium" } : {}),
       flags: route.onlink ? ["onlink"] : [],
     })));
   }
 }
-
-const WIREGUARD_SECTIONS = ["public-key", "listen-port", "endpoints", "allowed-ips", "latest-handshakes"];
 
 function blankLink(
   { scope, name, mac = "", kind }: Pick<FakeLink, "scope" | "name"> & Partial<FakeLink>,
@@ -466,9 +482,9 @@ function renderSwitch(live: NonNullable<Seen["switch"]>): string[] {
     ports: ["set", row.ports.map((port) => ["uuid", port])],
   }));
   return [
-    `@@switch Bridge\n${renderTable(bridges)}`,
-    `@@switch Port\n${renderTable(live.ports.map(renderRow))}`,
-    `@@switch Interface\n${renderTable(live.interfaces.map(renderRow))}`,
+    `@@switch\n${
+      [bridges, live.ports.map(renderRow), live.interfaces.map(renderRow)].map(renderTable).join("\n")
+    }`,
     `@@tunnel routes\n${live.tunnelRoutes}`,
     `@@tunnel neighbours\n${live.tunnelNeighbours}`,
   ];

@@ -4,10 +4,9 @@
  */
 import { TransportError } from "../../lib/errors.ts";
 import type { ExecOptions, SshRunner } from "../../lib/deploy/ssh.ts";
-import { linesOf } from "../../lib/host/listen.ts";
 import type { HostEvent, ProbeRequest, ProbeResult } from "../../lib/host/protocol.ts";
 import { actionOf } from "../../lib/host/serve.ts";
-import { serveSession } from "../../lib/host/session.ts";
+import { type Input, serveSession } from "../../lib/host/session.ts";
 import type { Output } from "../../lib/step.ts";
 import type { FakeHost } from "../fake_host.ts";
 import type { VirtualTime } from "./virtual_time.ts";
@@ -74,7 +73,7 @@ export class FakeSsh {
     signal?.addEventListener("abort", () => lost.reject(this.#failure("no answer in time")));
     const write = (line: string) => void (this.connected && !this.#isGone() && onLine?.(line));
     const work = verb === "session"
-      ? serveSession(linesOf(stdin as ReadableStream<Uint8Array>), (...asked) => this.#serve(...asked), write)
+      ? serveSession(inputOf(stdin as ReadableStream<Uint8Array>), (...asked) => this.#serve(...asked), write)
       : this.#serve(verb, JSON.parse(String(stdin)), (event) => write(JSON.stringify(event)));
     try {
       await Promise.race([work, lost.promise]);
@@ -103,7 +102,8 @@ export class FakeSsh {
     try {
       const result = verb === "probe"
         ? answerAll(request as ProbeRequest, this.#time.now())
-        : await this.#host.process(verb, (context) => actionOf(verb)(request, context), connection);
+        : await this.#host.process(verb, async (context) =>
+          await (await actionOf(verb)())(request, context), connection);
       report({ event: "result", result });
     } catch (error) {
       const { name, message } = error as Error;
@@ -111,6 +111,22 @@ export class FakeSsh {
       if (name !== "Killed") report({ event: "error", kind: name, message });
     }
   }
+}
+
+/** A stream as the standard input of a process. */
+function inputOf(stream: ReadableStream<Uint8Array>): Input {
+  const reader = stream.getReader();
+  let rest = new Uint8Array();
+  return {
+    async read(bytes) {
+      if (rest.length === 0) rest = new Uint8Array((await reader.read()).value ?? []);
+      if (rest.length === 0) return null;
+      const chunk = rest.subarray(0, bytes.length);
+      bytes.set(chunk);
+      rest = rest.subarray(chunk.length);
+      return chunk.length;
+    },
+  };
 }
 
 /** A host from which everything answers. */

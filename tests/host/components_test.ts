@@ -3,6 +3,8 @@ import { assert, assertEquals } from "@std/assert";
 import { LocalRunner } from "../../lib/host/local_runner.ts";
 import { runStep } from "../../lib/host/run_steps.ts";
 import { EXECUTABLE } from "../../lib/host/paths.ts";
+import { lookScript } from "../../lib/net/seen.ts";
+import { wantedNetwork } from "../../lib/net/wanted.ts";
 import { renderFiles } from "../../lib/render/files.ts";
 import { ensurePackages } from "../lab/packages.ts";
 import { allFiles, casesOf, EXAMPLE_FILES } from "../golden/cases.ts";
@@ -102,3 +104,9 @@ for (const mode of Object.keys(MODES) as Mode[]) {
     }
   });
 }
+
+Deno.test("lookScript: is a program for a shell", async () => {
+  const { sysctls, units } = wantedNetwork(inputFor(fleetOf([2, 3]), 2, "userspace"));
+  const stdin = lookScript(sysctls, units, ["/etc/a"]);
+  await runStep(runner, { title: "check the script", argv: ["sh", "-n"], stdin });
+});

@@ -56,7 +56,7 @@ const CHANGES: Record<string, readonly string[]> = {
   "/opt/mobula/bin/run-heal": [],
   "/etc/systemd/system/mobula-ovsdb.service": ["reload systemd's units"],
   "/etc/udev/rules.d/70-mobula-nic.rules": ["reload udev's rules"],
-  "/etc/systemd/network/00-mobula-nic.network": ["restart systemd-networkd"],
+  "/etc/systemd/network/00-mobula-nic.network": ["reload systemd-networkd"],
   "/etc/systemd/networkd.conf.d/90-mobula.conf": ["restart systemd-networkd"],
   "/etc/NetworkManager/conf.d/90-mobula.conf": ["reload NetworkManager"],
 };

@@ -19,7 +19,7 @@ const CAPTURED = new URL("../net/captured/debian13.json", import.meta.url).pathn
 const stored = JSON.parse(Deno.readTextFileSync(CAPTURED)) as HostInput;
 /** As it lies on a host. */
 const input = { ...stored, config: parseHostConfig(stored.config) };
-const { text } = readCaptured("debian13");
+const { text, files } = readCaptured("debian13");
 const OWN = input.config.hosts.find(({ id }) => id === input.config.self)!.publicKey!;
 
 /** Everything on the host as the last push has left it. */
@@ -27,6 +27,7 @@ function filesOf(): Map<string, string> {
   const rendered = renderFiles(input);
   const firewall = { path: `${ETC_DIR}/nftables.nft`, content: wantedNetwork(input).firewall.text };
   return new Map([
+    ...files,
     ...rendered.map(({ path, content }) => [path, content ?? ""] as const),
     [BASELINE_FILE, JSON.stringify(input.baseline)],
     [CAPABILITIES_FILE, JSON.stringify(input.capabilities)],

@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CommandError } from "../../lib/errors.ts";
 import { runStep, runSteps } from "../../lib/host/run_steps.ts";
+import { SET_SYSCTLS } from "../../lib/net/steps.ts";
 import type { Output, Runner, Step } from "../../lib/step.ts";
 
 /** Records what is run; a command that contains `failing` ends with 1 and these words. */
@@ -27,6 +28,10 @@ class RecordingRunner implements Runner {
 
 function step(words: string, more: Partial<Step> = {}): Step {
   return { title: `do ${words}`, argv: words.split(" "), ...more };
+}
+
+function sysctl(words: string, more: Partial<Step> = {}): Step {
+  return { title: `set ${words}`, argv: [...SET_SYSCTLS, ...words.split(" ")], ...more };
 }
 
 /** What was run, one line each: namespace, words, standard input. */
@@ -72,6 +77,10 @@ const CASES: Record<string, [readonly Step[], readonly string[]]> = {
   "what may fail alone is not for a batch": [
     [step("ip link add a"), step("ip addr add b", { mayFail: true }), step("ip addr add c")],
     ["ip link add a", "ip addr add b", "ip addr add c"],
+  ],
+  "neighbouring sysctls are one shell": [
+    [sysctl("1 a"), sysctl("2 b"), sysctl("3 c", { namespace: "mobula" }), step("ip link add a")],
+    [`${SET_SYSCTLS.join(" ")} 1 a 2 b`, `mobula ${SET_SYSCTLS.join(" ")} 3 c`, "ip link add a"],
   ],
   "nothing": [[], []],
 };

@@ -1,9 +1,18 @@
 import { assertEquals } from "@std/assert";
-import { serveSession } from "../../lib/host/session.ts";
+import { type Input, serveSession } from "../../lib/host/session.ts";
 
-/** Lines that a test sends one after the other. */
-function inputOf(...lines: readonly string[]): AsyncIterator<string> {
-  return ReadableStream.from(lines)[Symbol.asyncIterator]();
+/** Lines that a test sends, in chunks that end anywhere. */
+function inputOf(...lines: readonly string[]): Input {
+  const bytes = new TextEncoder().encode(lines.map((line) => `${line}\n`).join(""));
+  let at = 0;
+  return {
+    read(into) {
+      const chunk = bytes.subarray(at, at + 7);
+      at += chunk.length;
+      into.set(chunk);
+      return Promise.resolve(chunk.length === 0 ? null : chunk.length);
+    },
+  };
 }
 
 Deno.test("serveSession: requests overlap, events bear the request's number, other lines are ignored", async () => {

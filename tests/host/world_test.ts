@@ -5,7 +5,7 @@ import { PENDING_DIR } from "../../lib/host/paths.ts";
 import { runStep, runSteps } from "../../lib/host/run_steps.ts";
 import { writeFiles } from "../../lib/host/up.ts";
 import { LINK } from "../../lib/net/network.ts";
-import { lookScript, parseSeen, type Seen } from "../../lib/net/seen.ts";
+import { LOADED_FILES, lookScript, parseSeen, type Seen } from "../../lib/net/seen.ts";
 import { networkSteps } from "../../lib/net/steps.ts";
 import { type HostInput, wantedNetwork } from "../../lib/net/wanted.ts";
 import { renderUnits } from "../../lib/render/units.ts";
@@ -55,7 +55,7 @@ async function look(world: World, input: HostInput): Promise<Seen> {
   const { sysctls, units } = wantedNetwork(input);
   const stdin = lookScript(sysctls, units);
   const output = await runStep(world, { title: "look", argv: ["sh", "-s"], stdin });
-  return parseSeen(output, units);
+  return parseSeen(output, units, await world.readFiles(LOADED_FILES));
 }
 
 async function plan(world: World, input: HostInput): Promise<Step[]> {
@@ -104,12 +104,12 @@ const BREAKS: Record<string, [string, readonly string[]]> = {
     "ip link del mo-dir-hs",
     [
       "add link mo-dir-hs - mo-dir-gw",
-      "set mo-dir-hs mtu 1440 up",
-      "add 10.30.0.2/32 to mo-dir-hs",
       "set mo-dir-gw mtu 1440 up in mobula",
-      "pin 10.31.0.2 to 02:6d:6f:00:02:05",
       "pin 10.30.0.2 to 02:6d:6f:00:02:04 in mobula",
       "set route 10.30.0.2 to mo-dir-gw in mobula",
+      "set mo-dir-hs mtu 1440 up",
+      "add 10.30.0.2/32 to mo-dir-hs",
+      "pin 10.31.0.2 to 02:6d:6f:00:02:05",
       "set route default to mo-dir-hs",
     ],
   ],

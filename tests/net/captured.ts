@@ -9,6 +9,8 @@ const CAPTURED = new URL("captured/", import.meta.url).pathname;
 export interface Captured {
   readonly wanted: Network;
   readonly text: string;
+  /** Files that the host keeps of what it has loaded, by path. */
+  readonly files: ReadonlyMap<string, string>;
   readonly seen: Seen;
 }
 
@@ -18,6 +20,8 @@ export const CAPTURED_HOSTS = [["debian12", 3], ["debian13", 2]] as const;
 export function readCaptured(name: string): Captured {
   const input = JSON.parse(Deno.readTextFileSync(`${CAPTURED}${name}.json`)) as HostInput;
   const text = Deno.readTextFileSync(`${CAPTURED}${name}.txt`);
+  const loaded = JSON.parse(Deno.readTextFileSync(`${CAPTURED}${name}.loaded.json`));
+  const files = new Map(Object.entries<string>(loaded));
   const wanted = wantedNetwork(input);
-  return { wanted, text, seen: parseSeen(text, wanted.units) };
+  return { wanted, text, files, seen: parseSeen(text, wanted.units, files) };
 }

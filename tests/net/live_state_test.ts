@@ -73,20 +73,10 @@ Deno.test("parsePaths: up is a session that is up and forwards", () => {
 });
 
 const KEYS = ["own", "one", "two"].map((name) => `${name.padEnd(43, "A")}=`) as [string, string, string];
-const OUTPUT = `@@wireguard public-key
-${KEYS[0]}
-@@wireguard endpoints
-${KEYS[1]}\t198.51.100.3:51820
-${KEYS[2]}\t(none)
-@@wireguard allowed-ips
-${KEYS[1]}\t10.30.0.3/32 169.254.0.3/32
-${KEYS[2]}\t(none)
-@@wireguard latest-handshakes
-${KEYS[1]}\t1795364328
-${KEYS[2]}\t0
-@@wireguard transfer
-${KEYS[1]}\t2212\t6348
-${KEYS[2]}\t0\t148
+const OUTPUT = `@@wireguard
+${KEYS[0]}\t51820\toff
+${KEYS[1]}\t(none)\t198.51.100.3:51820\t10.30.0.3/32,169.254.0.3/32\t1795364328\t2212\t6348\toff
+${KEYS[2]}\t(none)\t(none)\t(none)\t0\t0\t148\toff
 @@tree
 ${ROOT}@@paths
 `;
@@ -111,7 +101,7 @@ Deno.test("parseLiveState: WireGuard's peers with handshake and counters, the tr
 });
 
 Deno.test("parseLiveState: a host without a device or a switch has none", () => {
-  const nothing = "@@wireguard public-key\n@@wireguard endpoints\n@@tree\n@@paths\n";
+  const nothing = "@@tree\n@@paths\n";
   assertEquals(parseLiveState(nothing, { wayOut: false }), { paths: [], wayOut: [] });
 });
 
@@ -158,7 +148,7 @@ Deno.test("parsePaths: what is not used is carried by the first third host that 
 
 Deno.test("parseLiveState: the way out: another host's gateway meanwhile", () => {
   const output =
-    "@@routes\ndefault via 198.51.100.254 dev mo-ext-gw\n@@egress\ndefault via 10.31.0.3 dev ovsbr-mobula proto 109\n";
+    "@@routes\ndefault via 198.51.100.254 dev mo-ext-gw\ndefault via 10.31.0.3 dev ovsbr-mobula table 109 proto 109\n";
   const { egress, wayOut } = parseLiveState(output, { wayOut: true });
   assertEquals({ egress, wayOut }, { egress: "10.31.0.3", wayOut: ["its own way out is lost"] });
 });

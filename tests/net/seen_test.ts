@@ -4,7 +4,7 @@ import { LINK } from "../../lib/net/network.ts";
 import { lookScript, parseModes, parseSeen } from "../../lib/net/seen.ts";
 import { CAPTURED_HOSTS, readCaptured } from "./captured.ts";
 
-const { wanted, text } = readCaptured("debian13");
+const { wanted, text, files } = readCaptured("debian13");
 
 for (const [name, id] of CAPTURED_HOSTS) {
   const capture = readCaptured(name);
@@ -66,6 +66,7 @@ for (const [name, id] of CAPTURED_HOSTS) {
     assertEquals(tunnel?.columns["options:local_ip"], `169.254.0.${id}`);
     assertEquals(seen.firewall, wanted.firewall.text);
     assertEquals(seen.flows, wanted.flows.text);
+    assertEquals(seen.shortcut, wanted.shortcut.text);
     assertEquals(seen.activeUnits, wanted.units);
   });
 }
@@ -102,4 +103,35 @@ Deno.test("parseModes: octal mode and owner by path", () => {
     ["/etc/a", { mode: 0o644, owner: "0:0" }],
     ["/opt/b", { mode: 0o4755, owner: "1000:5" }],
   ]);
+});
+
+Deno.test("parseSeen: what differs from what loading made does not count as loaded", () => {
+  const loadedOf = (output: string, changed: Readonly<Record<string, string | undefined>> = {}) => {
+    const seen = parseSeen(output, wanted.units, new Map([...files, ...Object.entries(changed)]));
+    return (["firewall", "flows", "shortcut"] as const).filter((what) => seen[what] !== undefined);
+  };
+  assertEquals(loadedOf(text), ["firewall", "flows", "shortcut"]);
+  assertEquals(loadedOf(text.replace("table ip mobula {", "table ip mobula { # by hand")), [
+    "flows",
+    "shortcut",
+  ]);
+  assertEquals(loadedOf(text.replace("priority=0 actions=NORMAL", "priority=1 actions=NORMAL")), [
+    "firewall",
+    "shortcut",
+  ]);
+  assertEquals(loadedOf(text, { "/run/mobula/shortcut.listing": undefined }), ["firewall", "flows"]);
+  assertEquals(loadedOf(text, { "/run/mobula/firewall.nft": undefined }), ["flows", "shortcut"]);
+  assertEquals(loadedOf(""), []);
+});
+
+Deno.test("parseSeen: earlier versions sorted the flows and left out the learned ones", () => {
+  const live =
+    "OFPST_FLOW reply:\n table=3, actions=drop\n table=1, actions=learned\n actions=NORMAL\n group_id=1\n";
+  const listing = " actions=NORMAL\n group_id=1\n table=3, actions=drop\n";
+  const seen = parseSeen(
+    `@@live flows\n${live}`,
+    [],
+    new Map([["/run/mobula/flows.text", "the flows"], ["/run/mobula/flows.listing", listing]]),
+  );
+  assertEquals(seen.flows, "the flows");
 });

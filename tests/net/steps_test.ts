@@ -3,7 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { HostError } from "../../lib/errors.ts";
 import { LINK } from "../../lib/net/network.ts";
 import { parseSeen, type Seen, type SeenLink } from "../../lib/net/seen.ts";
-import { movesNic, networkSteps } from "../../lib/net/steps.ts";
+import { movesNic, networkSteps, SET_SYSCTLS } from "../../lib/net/steps.ts";
 import { wantedNetwork } from "../../lib/net/wanted.ts";
 import type { Step } from "../../lib/step.ts";
 import { CAPTURED_HOSTS, readCaptured } from "./captured.ts";
@@ -66,12 +66,12 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
       ...seen,
       sysctls: seen.sysctls.map((one) => one.key === "net.ipv4.ip_forward" ? { ...one, value: "0" } : one),
     },
-    ['[mobula] sh -c echo "$1" >"/proc/sys/$2" sh 1 net/ipv4/ip_forward'],
+    [`[mobula] ${SET_SYSCTLS.join(" ")} 1 net/ipv4/ip_forward`],
   ],
   [
     "the kernel knows few neighbours",
     withRootSysctl("net.ipv4.neigh.default.gc_thresh3", "1024"),
-    ['sh -c echo "$1" >"/proc/sys/$2" sh 16384 net/ipv4/neigh/default/gc_thresh3'],
+    [`${SET_SYSCTLS.join(" ")} 16384 ?net/ipv4/neigh/default/gc_thresh3`],
   ],
   [
     "somebody else lets the kernel know more neighbours",
@@ -89,16 +89,16 @@ const DEVIATIONS: readonly [string, Seen, readonly string[]][] = [
       ...seen,
       sysctls: seen.sysctls.map((one) => one.key.endsWith("call-iptables") ? { ...one, value: "1" } : one),
     },
-    ['[mobula] sh -c echo "$1" >"/proc/sys/$2" sh 0 net/bridge/bridge-nf-call-iptables'],
+    [`[mobula] ${SET_SYSCTLS.join(" ")} 0 ?net/bridge/bridge-nf-call-iptables`],
   ],
   [
     "the intrawire pair is missing",
     withoutLinks("mo-dir-hs", "mo-dir-gw"),
     [
       "ip link add mo-dir-hs address 02:6d:6f:00:02:04 type veth peer name mo-dir-gw address 02:6d:6f:00:02:05 netns mobula",
+      "[mobula] ip link set mo-dir-gw mtu 1440 up",
       "ip link set mo-dir-hs mtu 1440 up",
       "ip addr replace 10.30.0.2/32 dev mo-dir-hs",
-      "[mobula] ip link set mo-dir-gw mtu 1440 up",
     ],
   ],
   ["an MTU is wrong", withLink("veth_fac0", { mtu: 1500 }), ["ip link set veth_fac0 mtu 1386"]],
@@ -425,7 +425,7 @@ Deno.test("networkSteps: rules for the answers of forwarded UDP services, seen a
   const hosts = fleet.hosts.map((host) => host.id === 2 ? { ...host, forward } : host);
   const withForward = wantedNetwork(inputFor({ ...fleet, hosts }, 2, "kernel"));
   const none = wantedNetwork(inputFor(fleet, 2, "kernel"));
-  const rules = `@@rules
+  const rules = `@@objects root
 [{"priority":10030,"src":"10.30.0.2","table":"10"},{"priority":10031,"src":"all","dst":"10.30.0.0","dstlen":16,"table":"10"},
 {"priority":10032,"src":"all","ipproto":"udp","sport":53,"table":"main","suppress_prefixlen":0},
 {"priority":10033,"src":"all","ipproto":"17","sport":53,"table":"10"}]
@@ -460,7 +460,7 @@ Deno.test("networkSteps: a route that lost its onlink, or was given an MTU of it
     "set route 10.30.0.0/17 to mo-wg-gw in mobula",
   ]);
   const said =
-    '@@routes mobula\n[{"dst":"10.30.0.0/17","dev":"mo-wg-gw","flags":["onlink"],"metrics":[{"mtu":1300}]}]\n';
+    '@@objects mobula\n[{"dst":"10.30.0.0/17","dev":"mo-wg-gw","flags":["onlink"],"metrics":[{"mtu":1300}]}]\n';
   assertEquals(parseSeen(said, []).routes.map(({ onlink, extras }) => [onlink, extras]), [[
     true,
     "mtu 1300",
