@@ -3,12 +3,14 @@
  * not, the others are done, and no host is locked out.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { PUBKEYS_FILE } from "../../lib/commands/load_fleet.ts";
+import { parsePubkeys } from "../../lib/config/pubkeys.ts";
 import { HostCalls } from "../../lib/deploy/host_calls.ts";
-import { type Phase, PHASES } from "../../lib/deploy/phases.ts";
+import { type Phase, PHASES, ROLLBACK_PHASES } from "../../lib/deploy/phases.ts";
 import { push, type PushResult } from "../../lib/deploy/push.ts";
 import type { PushRun } from "../../lib/deploy/run.ts";
 import type { HostFacts } from "../../lib/facts.ts";
-import { ARMED_FILE } from "../../lib/host/paths.ts";
+import { ARMED_FILE, KEYS_FILE } from "../../lib/host/paths.ts";
 import type { Progress } from "../../lib/ui/progress.ts";
 import { VirtualTime } from "../fake/virtual_time.ts";
 import { FakeSsh, type Trouble } from "../fake/ssh.ts";
@@ -19,13 +21,25 @@ const IDS = [2, 3, 4] as const;
 /** The host with which something is wrong. */
 const BAD = 3;
 
+/** When the trouble with the bad host begins. */
+interface Begin {
+  readonly phase: string;
+  readonly kind: Trouble;
+}
+
+/** How a push differs from a plain one. */
+interface PushChanges {
+  readonly trouble?: Begin;
+  readonly keepKeys?: boolean;
+  readonly phases?: readonly Phase[];
+}
+
 /** A fleet, and the connections to its hosts. */
 interface Bench {
   readonly time: VirtualTime;
   readonly hosts: ReadonlyMap<number, FakeHost>;
   readonly ssh: ReadonlyMap<number, FakeSsh>;
-  /** Pushes; `trouble` begins with a phase. */
-  push(trouble?: { readonly phase: string; readonly kind: Trouble }): Promise<PushResult>;
+  push(changes?: PushChanges): Promise<PushResult>;
   /** Every push has new names. */
   pushes: number;
 }
@@ -45,7 +59,7 @@ async function withFleet(use: (bench: Bench) => Promise<void>): Promise<void> {
     );
     const bench: Bench = {
       ...{ time, hosts, ssh, pushes: 0 },
-      push: (trouble) => pushOver(bench, directory, trouble),
+      push: (changes = {}) => pushOver(bench, directory, changes),
     };
     await time.drive(use(bench));
   } finally {
@@ -58,13 +72,20 @@ async function withFleet(use: (bench: Bench) => Promise<void>): Promise<void> {
 function pushOver(
   bench: Bench,
   directory: string,
-  trouble: { readonly phase: string; readonly kind: Trouble } | undefined,
+  { trouble, keepKeys = true, phases: all = PHASES }: PushChanges,
 ): Promise<PushResult> {
   const { time } = bench;
   const names = `printer${++bench.pushes}.example`;
-  const fleet = fleetOf(IDS, { extraHosts: [{ address: "10.31.200.1", hostname: names }] });
-  const load = (push: PushRun) => {
+  const fleet = fleetOf(IDS, {
+    keepKeys: false,
+    extraHosts: [{ address: "10.31.200.1", hostname: names }],
+  });
+  const load = async (push: PushRun) => {
     push.fleet = fleet;
+    push.pubkeys = parsePubkeys(
+      PUBKEYS_FILE,
+      await Deno.readTextFile(`${directory}/${PUBKEYS_FILE}`).catch(() => ""),
+    );
     push.hosts = fleet.hosts.map((host) => {
       const { runner } = bench.ssh.get(host.id)!;
       return { host, ssh: runner, calls: new HostCalls(runner), seconds: new Map(), notes: [] };
@@ -94,7 +115,7 @@ function pushOver(
       await work(push);
       time.busy--;
     });
-  const phases = PHASES.filter(({ name }) => name !== "lock").map((phase): Phase => ({
+  const phases = all.filter(({ name }) => name !== "lock").map((phase): Phase => ({
     ...phase,
     ...(isWaiting(phase.name) || phase.name === "load" ? {} : {
       before: atOnce(phase.before),
@@ -104,7 +125,7 @@ function pushOver(
   }));
   time.busy++;
   const options = {
-    ...{ hostsPath: `${directory}/hosts.yml`, limit: [], parallel: 20, keepKeys: true, reinstall: false },
+    ...{ hostsPath: `${directory}/hosts.yml`, limit: [], parallel: 20, keepKeys, reinstall: false },
     ...{ reboot: false, acceptNewHostKeys: false },
   };
   return push(options, new Breaking(bench, trouble), phases);
@@ -113,9 +134,9 @@ function pushOver(
 /** Says nothing, and lets the trouble begin with its phase. */
 class Breaking implements Progress {
   readonly #bench: Bench;
-  readonly #trouble: { readonly phase: string; readonly kind: Trouble } | undefined;
+  readonly #trouble: Begin | undefined;
 
-  constructor(bench: Bench, trouble: { readonly phase: string; readonly kind: Trouble } | undefined) {
+  constructor(bench: Bench, trouble: Begin | undefined) {
     this.#bench = bench;
     this.#trouble = trouble;
   }
@@ -207,7 +228,7 @@ for (const [phase, dropsOut] of Object.entries(VANISHES)) {
       Deno.test(`push, ${what}: a host that is ${kind} from ${phase} on drops out, the others are done`, async () => {
         await withFleet(async (bench) => {
           if (installed) await bench.push();
-          const result = await bench.push({ phase, kind });
+          const result = await bench.push({ trouble: { phase, kind } });
           assertEquals([failures(result), result.exitCode], [{ [`host-${BAD}`]: dropsOut }, 1]);
           await expectSound(bench, `${kind} in ${phase}`);
           const done = `generation ${installed ? 2 : 1}`;
@@ -228,7 +249,7 @@ for (const phase of ["prepare", "stage", "activate", "verify", "confirm"] as con
   Deno.test(`push: a host that answers garbage from ${phase} on drops out, the others are done`, async () => {
     await withFleet(async (bench) => {
       await bench.push();
-      const result = await bench.push({ phase, kind: "garbage" });
+      const result = await bench.push({ trouble: { phase, kind: "garbage" } });
       assertEquals(Object.keys(failures(result)), [`host-${BAD}`]);
       assertMatch(
         result.push.hosts.find(({ host }) => host.id === BAD)!.failure!.message,
@@ -243,7 +264,7 @@ for (const phase of ["prepare", "stage", "activate", "verify", "confirm"] as con
 
 Deno.test("push: a host of which each verb takes long is done with the others", async () => {
   await withFleet(async (bench) => {
-    const result = await bench.push({ phase: "prepare", kind: "slow" });
+    const result = await bench.push({ trouble: { phase: "prepare", kind: "slow" } });
     assertEquals([failures(result), result.exitCode], [{}, 0]);
     assertEquals(await standings(bench), IDS.map(() => "generation 1"));
   });
@@ -256,5 +277,73 @@ Deno.test("push: no host can be reached, exit code 3, and nothing is touched", a
     assertEquals(result.exitCode, 3);
     assertEquals(await standings(bench), IDS.map(() => "baseline"));
     assert([...bench.ssh.values()].every(({ asked }) => asked.length === 0));
+  });
+});
+
+/** Of each host, that every other one knows the key that it uses. */
+function expectKnown({ hosts }: Bench, told: string): void {
+  for (const [id, { network }] of hosts) {
+    for (const [other, { network: others }] of hosts) {
+      const key = network.wireguard!.publicKey;
+      if (other !== id) {
+        assert(others.wireguard!.peers.has(key), `${told}: ${other} must know the key of ${id}`);
+      }
+    }
+  }
+}
+
+function liveKeys({ hosts }: Bench): string[] {
+  return [...hosts.values()].map(({ network }) => network.wireguard!.publicKey);
+}
+
+Deno.test("push: new keys for all, and nothing is left of the old ones", async () => {
+  await withFleet(async (bench) => {
+    await bench.push();
+    const before = liveKeys(bench);
+    const result = await bench.push({ keepKeys: false });
+    assertEquals([failures(result), result.exitCode], [{}, 0]);
+    assertEquals(liveKeys(bench).filter((key) => before.includes(key)), []);
+    expectKnown(bench, "new keys");
+    for (const { files, network } of bench.hosts.values()) {
+      assertEquals([files.has(KEYS_FILE), network.wireguard!.peers.size], [false, IDS.length - 1]);
+    }
+  });
+});
+
+for (const phase of ["announce", "stage", "activate", "take keys", "verify", "confirm", "forget"]) {
+  for (const kind of ["lost", "silent"] as const) {
+    Deno.test(`push, new keys: a host that is ${kind} from ${phase} on, every pair still has a key`, async () => {
+      await withFleet(async (bench) => {
+        await bench.push();
+        const result = await bench.push({ trouble: { phase, kind }, keepKeys: false });
+        assertEquals(Object.keys(failures(result)), [`host-${BAD}`]);
+        expectKnown(bench, "before it rolls back");
+        await expectSound(bench, `${kind} in ${phase}`);
+        expectKnown(bench, "after it has rolled back");
+        const before = liveKeys(bench);
+        const again = await bench.push({ keepKeys: false });
+        assertEquals([failures(again), again.exitCode], [{}, 0]);
+        assertEquals(liveKeys(bench).filter((key) => before.includes(key)), []);
+        expectKnown(bench, "completed");
+        assertEquals([...bench.hosts.values()].filter(({ files }) => files.has(KEYS_FILE)), []);
+      });
+    });
+  }
+}
+
+Deno.test("rollback: all hosts to the generation before; one that is lost stays where it is", async () => {
+  await withFleet(async (bench) => {
+    await bench.push();
+    await bench.push();
+    const back = await bench.push({ phases: ROLLBACK_PHASES });
+    assertEquals([failures(back), back.exitCode], [{}, 0]);
+    assertEquals(await standings(bench), IDS.map(() => "generation 1"));
+    await bench.push();
+    const trouble = { phase: "activate", kind: "lost" } as const;
+    const part = await bench.push({ phases: ROLLBACK_PHASES, trouble });
+    assertEquals([failures(part), part.exitCode], [{ [`host-${BAD}`]: "activate" }, 1]);
+    await expectSound(bench, "a rollback without one host");
+    const [first, bad, last] = await standings(bench);
+    assertEquals([first, bad, last], ["generation 1", "generation 2", "generation 1"]);
   });
 });
