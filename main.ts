@@ -1,8 +1,8 @@
 /**
  * The program: arguments → one verb. The only place that ends the process.
  */
-import { CommanderError } from "@commander-js/extra-typings";
-import { buildProgram } from "./lib/commands/program.ts";
+import { buildInfo, renderBuildInfo } from "./lib/build_info.ts";
+import { findHostVerb } from "./lib/commands/up.ts";
 import {
   CommandError,
   ConfigError,
@@ -12,7 +12,7 @@ import {
   TransportError,
   UsageError,
 } from "./lib/errors.ts";
-import { settleColours, writeErrorLine } from "./lib/ui/terminal.ts";
+import { writeErrorLine, writeLine } from "./lib/ui/lines.ts";
 
 /**
  * What systemd and the deployer call on a host ends at the first word: a shutdown waits 90 s for whoever does not. All of it may be cut
@@ -20,22 +20,39 @@ import { settleColours, writeErrorLine } from "./lib/ui/terminal.ts";
  */
 const HOST_VERBS: readonly string[] = ["host", "up", "undo"];
 
+/** A program in one file loads Node's modules by this, which no host's verb needs (see `deferNodeImports` in `scripts/compile`). */
+declare global {
+  var mobulaLoadNode: (() => void) | undefined;
+}
+
 if (import.meta.main) Deno.exit(await main(Deno.args));
 
 /** Runs one verb; gives the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  settleColours();
   const interrupt = new AbortController();
   const atOnce = HOST_VERBS.includes(args[0] ?? "");
   const stop = () => atOnce || interrupt.signal.aborted ? Deno.exit(EXIT.interrupted) : interrupt.abort();
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);
   try {
-    return await buildProgram().run(args, interrupt.signal);
+    return await run(args, interrupt.signal);
   } catch (error) {
     if (interrupt.signal.aborted) return interrupted();
     return explain(error, args.includes("--verbose"));
   }
+}
+
+/** The command line and its libraries are loaded only for what needs them: they would be most of the start of a host's verb. */
+async function run(args: readonly string[], signal: AbortSignal): Promise<number> {
+  if (args.length === 1 && args[0] === "--version") {
+    writeLine(renderBuildInfo(buildInfo()));
+    return EXIT.ok;
+  }
+  const verb = findHostVerb(args);
+  if (verb) return await verb(signal);
+  globalThis.mobulaLoadNode?.();
+  const { buildProgram } = await import("./lib/commands/program.ts");
+  return await buildProgram().run(args, signal);
 }
 
 function interrupted(): number {
@@ -47,7 +64,6 @@ function interrupted(): number {
 
 /** Says what was wrong, on standard error, and gives the exit code. */
 function explain(error: unknown, verbose: boolean): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   if (error instanceof ConfigError || error instanceof UsageError) {
     writeErrorLine(error.message);
     return EXIT.usage;

@@ -96,13 +96,29 @@ export function parseIpv4(text: string): number | undefined {
   return bytes.reduce((sum, byte) => sum * 256 + byte, 0);
 }
 
+/** A block of addresses: its first one, and how many there are. */
+export interface Block {
+  readonly first: number;
+  readonly size: number;
+}
+
+/** Parses CIDR notation (an address alone is a block of one), or undefined. */
+export function parseBlock(cidr: string): Block | undefined {
+  const [base = "", bits = "32"] = cidr.split("/");
+  const address = parseIpv4(base);
+  const size = 2 ** (32 - Number(bits));
+  return address === undefined ? undefined : { first: Math.floor(address / size) * size, size };
+}
+
+/** Whether the address (its 32 bits) lies in the block. */
+export function inBlock(address: number, { first, size }: Block): boolean {
+  return Math.floor(address / size) * size === first;
+}
+
 /** Whether `address` (dotted quad) lies in `cidr`; false for text that is not an address. */
 export function inNetwork(address: string, cidr: string): boolean {
-  const [base = "", bits = "32"] = cidr.split("/");
-  const [a, b] = [parseIpv4(address), parseIpv4(base)];
-  if (a === undefined || b === undefined) return false;
-  const size = 2 ** (32 - Number(bits));
-  return Math.floor(a / size) === Math.floor(b / size);
+  const [number, block] = [parseIpv4(address), parseBlock(cidr)];
+  return number !== undefined && block !== undefined && inBlock(number, block);
 }
 
 /** Bytes WireGuard adds to a packet whose endpoint is IPv4 or IPv6 (outer headers, type, counter, tag). */

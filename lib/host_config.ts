@@ -16,33 +16,45 @@ import { HostError } from "./errors.ts";
 import type { Fleet, HostConfig, PeerHost } from "./fleet.ts";
 import { portOf } from "./forward.ts";
 import { isKey } from "./keys.ts";
+import { oncePer } from "./remember.ts";
+import "./zod_english.ts";
 
 /** Smallest and largest underlay MTU (bytes) that a network is built on. */
 const UNDERLAY_MTU = [1280, 65535] as const;
 
+/** What every host is told of the others: one list for all hosts of a fleet, so that what depends on it alone is computed once. */
+const peersOf = oncePer((pubkeys: Pubkeys) =>
+  oncePer((hosts: Fleet["hosts"]): readonly PeerHost[] =>
+    hosts.map(({ address, id, hostname, pinnedKeys }) => {
+      const publicKey = pinnedKeys?.publicKey ?? pubkeys.get(address)?.publicKey;
+      return { address, id, hostname, ...(publicKey === undefined ? {} : { publicKey }) };
+    })
+  )
+);
+
+/** Public keys by external address. */
+type Pubkeys = ReadonlyMap<string, { readonly publicKey: string }>;
+
 /**
  * What host `id` is told: everything public of the fleet. Pinned keys win over `pubkeys` (by external address), `mobula_mtu` wins
- * over `underlayMtu` (the smallest of the fleet, bytes).
+ * over `underlayMtu` (the smallest of the fleet, bytes). Neither `fleet` nor `pubkeys` may be changed
+ * afterwards: what is the same for all hosts is computed once.
  */
 export function hostConfigFor(
   fleet: Fleet,
   id: number,
-  pubkeys: ReadonlyMap<string, { readonly publicKey: string }>,
+  pubkeys: Pubkeys,
   underlayMtu: number,
 ): HostConfig {
   const self = fleet.hosts.find((host) => host.id === id);
   if (!self) throw new RangeError(`Cannot configure host: id ${id}; expected the id of a host of the fleet`);
-  const peer = ({ address, id, hostname, pinnedKeys }: Fleet["hosts"][number]): PeerHost => {
-    const publicKey = pinnedKeys?.publicKey ?? pubkeys.get(address)?.publicKey;
-    return { address, id, hostname, ...(publicKey === undefined ? {} : { publicKey }) };
-  };
   return {
     schema: 1,
     self: id,
     access: self.access,
     underlayMtu: fleet.underlayMtu ?? underlayMtu,
     switching: fleet.switching,
-    hosts: fleet.hosts.map(peer),
+    hosts: peersOf(pubkeys)(fleet.hosts),
     extraHosts: fleet.extraHosts,
     extraWires: fleet.extraWires,
     ...(self.forward ? { forward: self.forward } : {}),

@@ -1,8 +1,9 @@
 /**
- * WireGuard keys: X25519 key pairs as base64. Needs random numbers, touches nothing else.
+ * WireGuard keys: X25519 key pairs as base64. Needs random numbers, touches nothing else. Uses the platform's own cryptography: loading
+ * `node:crypto` takes longer than most verbs of a host do.
  */
-import { Buffer } from "node:buffer";
-import { createPrivateKey, createPublicKey } from "node:crypto";
+import { decodeBase64, encodeBase64 } from "@std/encoding/base64";
+import { decodeBase64Url } from "@std/encoding/base64url";
 import { Secret } from "./secret.ts";
 
 /** A WireGuard key pair, base64. */
@@ -39,26 +40,30 @@ export function isKey(text: string): boolean {
 }
 
 /** Makes a new key pair. */
-export function generateKeyPair(): Promise<KeyPair> {
-  const bytes = clamp(Buffer.from(crypto.getRandomValues(new Uint8Array(KEY_BYTES))));
-  const privateKey = new Secret(bytes.toString("base64"));
-  return Promise.resolve({ publicKey: publicKeyOf(privateKey), privateKey });
+export async function generateKeyPair(): Promise<KeyPair> {
+  const privateKey = new Secret(encodeBase64(clamp(crypto.getRandomValues(new Uint8Array(KEY_BYTES)))));
+  return { publicKey: await publicKeyOf(privateKey), privateKey };
 }
 
 /** The public key (base64) that belongs to a private one; a RangeError for text that is no key. */
-export function publicKeyOf(privateKey: Secret): string {
+export async function publicKeyOf(privateKey: Secret): Promise<string> {
+  const der = privateKeyDer(privateKey);
+  const key = await crypto.subtle.importKey("pkcs8", der, "X25519", true, ["deriveBits"]);
+  const { x } = await crypto.subtle.exportKey("jwk", key);
+  return encodeBase64(decodeBase64Url(x!));
+}
+
+/** PKCS #8, DER, of a private key (base64); a RangeError for text that is no key. */
+export function privateKeyDer(privateKey: Secret): Uint8Array<ArrayBuffer> {
   const text = privateKey.reveal();
   if (!isKey(text)) {
     throw new RangeError("Cannot derive public key: not a private key; expected 32 bytes in base64");
   }
-  const der = Buffer.from([...PKCS8_HEAD, ...Buffer.from(text, "base64")]);
-  const key = createPublicKey(createPrivateKey({ key: der, format: "der", type: "pkcs8" }));
-  // The DER of a public key ends with its 32 bytes.
-  return key.export({ format: "der", type: "spki" }).subarray(-KEY_BYTES).toString("base64");
+  return Uint8Array.from([...PKCS8_HEAD, ...decodeBase64(text)]);
 }
 
 /** Sets the bits that X25519 fixes (RFC 7748, section 5), as `wg genkey` does, so that `wg show` prints the same key. */
-function clamp(key: Buffer): Buffer {
+function clamp(key: Uint8Array): Uint8Array {
   key[0] = (key[0] ?? 0) & 0xf8;
   key[31] = ((key[31] ?? 0) & 0x7f) | 0x40;
   return key;

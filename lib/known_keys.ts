@@ -2,9 +2,6 @@
  * The keys that hosts may be using while their keys are being replaced: every host knows the old and the new one of every other.
  * Pure.
  */
-import * as z from "zod";
-import { HostError } from "./errors.ts";
-import { isKey } from "./keys.ts";
 
 /** What a host knows beside the configuration of its generation, from the announcement of new keys until the old ones are gone. */
 export interface KnownKeys {
@@ -17,24 +14,6 @@ export interface KnownKeys {
 
 /** So many keys of one host are kept: each push that was cut off has left one. */
 const KEPT = 8;
-
-const publicKey = z.string().refine(isKey, "expected a WireGuard key");
-const KNOWN_KEYS = z.object({
-  schema: z.literal(1),
-  hold: publicKey.optional(),
-  hosts: z.record(z.string().regex(/^\d{1,5}$/), z.array(publicKey)),
-});
-
-/** Checks known keys as they arrive on a host or lie there. */
-export function parseKnownKeys(json: unknown): KnownKeys {
-  const result = KNOWN_KEYS.safeParse(json);
-  if (result.success) return result.data;
-  throw new HostError(
-    `Cannot read the announced keys: ${
-      z.prettifyError(result.error)
-    }; expected them as a push writes them. Push again`,
-  );
-}
 
 /** The keys of before with the announced ones behind them: whoever was cut off in between may still use any. */
 export function announceKeys(

@@ -4,12 +4,9 @@
  */
 import { parseFleet } from "../lib/config/parse_fleet.ts";
 import type { Baseline, Capabilities } from "../lib/facts.ts";
+import { planHost, type SeenHost } from "../lib/host/plan.ts";
 import { hostConfigFor } from "../lib/host_config.ts";
 import { generateKeyPair } from "../lib/keys.ts";
-import { networkSteps } from "../lib/net/steps.ts";
-import { parseSeen } from "../lib/net/seen.ts";
-import { wantedNetwork } from "../lib/net/wanted.ts";
-import { renderFiles } from "../lib/render/files.ts";
 
 const HOSTS = 1000;
 const CAPABILITIES: Capabilities = { wireguard: "kernel", datapath: "system" };
@@ -35,10 +32,28 @@ function baselineOf(id: number): Baseline {
 }
 
 /** A host that has nothing yet but its network card. */
-const BLANK = parseSeen(
-  '@@links root\n[{"ifname":"ens3","address":"52:54:00:00:00:01","mtu":1500,"flags":["UP"],"addr_info":[]}]\n',
-  [],
-);
+const BLANK: SeenHost = {
+  network: {
+    namespaces: [],
+    sysctls: [],
+    links: [{
+      scope: "root",
+      name: "ens3",
+      mac: "52:54:00:00:00:01",
+      mtu: 1500,
+      up: true,
+      addresses: [],
+    }],
+    routes: [],
+    neighbours: [],
+    rules: [],
+    activeUnits: [],
+  },
+  files: new Map(),
+  modes: new Map(),
+  pending: new Set(),
+  enabled: false,
+};
 
 const ids = Array.from({ length: HOSTS }, (_, index) => index + 1);
 const text = `all:\n  hosts:\n${
@@ -54,12 +69,18 @@ const start = performance.now();
 const fleet = parseFleet({ hostsYml: { file: "hosts.yml", text } });
 let steps = 0;
 let bytes = 0;
+/** Of what steps load: flows, peers, rules. */
+let loaded = 0;
 for (const id of ids) {
   const config = hostConfigFor(fleet, id, pubkeys, 1500);
-  const input = { config, baseline: baselineOf(id), capabilities: CAPABILITIES };
-  steps += networkSteps(wantedNetwork(input), BLANK).length;
-  bytes += renderFiles(input).reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
+  const plan = planHost({ config, baseline: baselineOf(id), capabilities: CAPABILITIES }, BLANK);
+  const all = [...plan.before, ...plan.network, ...plan.after];
+  steps += all.length;
+  bytes += plan.files.reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
+  loaded += all.reduce((sum, { stdin }) => sum + (stdin?.length ?? 0), 0);
 }
 const seconds = (performance.now() - start) / 1000;
 const peak = /VmHWM:\s*(\d+)/.exec(await Deno.readTextFile("/proc/self/status"))?.[1] ?? "0";
-console.log(JSON.stringify({ hosts: HOSTS, seconds, peakMegabytes: Number(peak) / 1024, steps, bytes }));
+console.log(
+  JSON.stringify({ hosts: HOSTS, seconds, peakMegabytes: Number(peak) / 1024, steps, bytes, loaded }),
+);

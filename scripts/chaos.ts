@@ -4,6 +4,8 @@
  */
 import { Command, InvalidArgumentError } from "@commander-js/extra-typings";
 import { type Injection, nameOf, shuffle, spread } from "../tests/chaos/points.ts";
+import type { Outcome } from "../tests/chaos/inject.ts";
+import { appendProgress, leftOf, readProgress, renderProgress } from "../tests/chaos/progress.ts";
 import { injectAll, listInjections, renderSummary } from "../tests/chaos/run.ts";
 import { SCENARIOS } from "../tests/chaos/scenarios.ts";
 import { CHAOS_HOSTS, prepareChaos } from "../tests/chaos/stage.ts";
@@ -27,6 +29,7 @@ const options = new Command("chaos")
   .option("--count <n>", "only so many, spread over the faults", whole)
   .option("--minutes <n>", "begin no injection after so many minutes", whole)
   .option("--recording <file>", "keep the list of injections there, and use it when it is there")
+  .option("--resume <file>", "leave out what this file says is done, and append what is done now")
   .option("--save <file>", "write the chosen ones there")
   .option("--lab <name>", "name of the lab", "chaos")
   .parse(["deno", "chaos", ...Deno.args])
@@ -66,15 +69,21 @@ const ok = await (keep ? kept : withLab)(options.lab, CHAOS_HOSTS, async (lab) =
   const stage = await prepareChaos(lab);
   const scenarios = SCENARIOS.filter(({ name }) => options.scenario?.includes(name) ?? true);
   const all = await recorded(() => listInjections(stage, scenarios, write));
-  const injections = chosen(all);
+  const { resume } = options;
+  const before = resume === undefined ? [] : await readProgress(resume);
+  const injections = chosen(leftOf(all, before));
   write(`${all.length} injections in the list, ${injections.length} chosen`);
   if (options.save !== undefined) await writeInjections(options.save, injections);
   if (options.list) {
     for (const injection of injections) write(nameOf(injection));
     return true;
   }
-  const outcomes = await injectAll(stage, injections, { write, deadline });
+  const onOutcome = async (outcome: Outcome) => {
+    if (resume !== undefined) await appendProgress(resume, outcome);
+  };
+  const outcomes = await injectAll(stage, injections, { write, deadline, onOutcome });
   write(renderSummary(outcomes));
+  if (resume !== undefined) write(renderProgress(all, await readProgress(resume)));
   return outcomes.every(({ problems }) => problems.length === 0);
 });
 Deno.exit(ok ? 0 : 1);

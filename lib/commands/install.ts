@@ -16,15 +16,16 @@ import type { Fleet, Host } from "../fleet.ts";
 import { activate } from "../host/activate.ts";
 import { confirm } from "../host/confirm.ts";
 import type { Context } from "../host/context.ts";
-import { LocalRunner } from "../host/local_runner.ts";
+import { hostContext } from "../host/local_context.ts";
 import { EXECUTABLE } from "../host/paths.ts";
 import { prepare } from "../host/prepare.ts";
 import { probe } from "../host/probe.ts";
 import { stage } from "../host/stage.ts";
 import { status } from "../host/status.ts";
 import { hostConfigFor } from "../host_config.ts";
-import { pause } from "../pause.ts";
-import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
+import type { Runner } from "../step.ts";
+import { writeLine } from "../ui/lines.ts";
+import { type OutputOptions, progressFor } from "../ui/terminal.ts";
 import { loadFleet } from "./load_fleet.ts";
 
 /** What the command line asks of a local installation. */
@@ -45,7 +46,7 @@ const CONFIRM_SECONDS = 180;
 export async function installCommand(options: InstallOptions): Promise<number> {
   const hostsPath = join(options.directory, "hosts.yml");
   const loaded = await loadFleet(hostsPath);
-  const runner = new LocalRunner();
+  const { runner } = hostContext(() => {});
   const facts = await lookHere(runner);
   const self = findSelf(loaded.fleet, facts, options.hostId);
   const progress = progressFor({ ...options, verbose: true });
@@ -54,7 +55,7 @@ export async function installCommand(options: InstallOptions): Promise<number> {
     // What looked like an interrupted installation may have been one under way.
     const now = facts.state?.status === "installing" ? await lookHere(runner) : facts;
     for (const warning of judge(loaded.fleet, self, now, options)) progress.note(warning, self.hostname);
-    return await installHere({ options, hostsPath, loaded, self, facts: now }, { runner, report });
+    return await installHere({ options, hostsPath, loaded, self, facts: now }, hostContext(report));
   };
   if (!facts.root) judge(loaded.fleet, self, facts, options);
   const { result, pubkeys } = await lockedHere({ fleet: hostsPath, verb: "install", report }, install);
@@ -104,12 +105,12 @@ async function installHere(
   );
   const { steps } = await activate({ generation, confirmSeconds: CONFIRM_SECONDS }, context);
   await awaitActivation(context);
-  await proveGateway(self);
+  await proveGateway(self, context);
   await confirm({ generation }, context);
   return { result: { self, publicKey, keyChanged, newlyInstalled, generation, steps }, pubkeys };
 }
 
-async function lookHere(runner: LocalRunner): Promise<HostFacts> {
+async function lookHere(runner: Runner): Promise<HostFacts> {
   const sshPort = Deno.env.get("SSH_CONNECTION")?.split(" ").at(-1) ?? await listeningPort(runner);
   const argv = ["sh", "-s", sshPort];
   const { stdout } = await runner.run({ title: "look at host", argv, stdin: LOOK_SCRIPT });
@@ -117,7 +118,7 @@ async function lookHere(runner: LocalRunner): Promise<HostFacts> {
 }
 
 /** The port of sshd where no SSH session tells it. */
-async function listeningPort(runner: LocalRunner): Promise<string> {
+async function listeningPort(runner: Runner): Promise<string> {
   const script =
     `sshd=$(command -v sshd || echo /usr/sbin/sshd); "$sshd" -T 2>/dev/null | sed -n 's/^port //p' | head -n 1`;
   const { stdout } = await runner.run({ title: "ask for sshd's port", argv: ["sh", "-c", script] });
@@ -203,31 +204,31 @@ async function isSameFile(a: string, b: string): Promise<boolean> {
 }
 
 /** An activation that moves the external interface goes on in a unit of its own. */
-async function awaitActivation(context: Parameters<typeof status>[1]): Promise<void> {
-  const deadline = Date.now() + ACTIVATE_PATIENCE;
+async function awaitActivation(context: Context): Promise<void> {
+  const deadline = context.clock.now() + ACTIVATE_PATIENCE;
   while (true) {
     const { activation, error } = await status({}, context);
     if (activation === "done") return;
     if (activation === "failed" || activation === "rolledback") {
       throw new HostError(`Cannot activate network: ${error ?? "no reason given"}`);
     }
-    if (Date.now() > deadline) {
+    if (context.clock.now() > deadline) {
       throw new HostError(
         `Cannot activate network: no end within ${ACTIVATE_PATIENCE / 1000} s; see "journalctl -u mobula"`,
       );
     }
-    await pause(300);
+    await context.clock.pause(300);
   }
 }
 
 /** The least that makes an installation one: its own gateway answers. Without it the host goes back by itself. */
-async function proveGateway(self: Host): Promise<void> {
+async function proveGateway(self: Host, context: Context): Promise<void> {
   const request = probeRequest(checksFor(self, [self], []).filter(({ kind }) => kind === "gateway"));
-  const deadline = Date.now() + PROOF_PATIENCE;
+  const deadline = context.clock.now() + PROOF_PATIENCE;
   while (true) {
-    const { pings } = await probe(request, { runner: new LocalRunner(), report: () => {} });
+    const { pings } = await probe(request, { ...context, report: () => {} });
     if (pings.every((roundTrip) => roundTrip !== null)) return;
-    if (Date.now() > deadline) {
+    if (context.clock.now() > deadline) {
       throw new HostError(
         `Cannot confirm the installation: ${
           request.pings[0]?.address
@@ -235,7 +236,7 @@ async function proveGateway(self: Host): Promise<void> {
           `The host goes back by itself within ${CONFIRM_SECONDS} s`,
       );
     }
-    await pause(500);
+    await context.clock.pause(500);
   }
 }
 

@@ -5,7 +5,7 @@ import type { HostPublicKey } from "../config/pubkeys.ts";
 import { EXIT } from "../errors.ts";
 import type { Fleet } from "../fleet.ts";
 import { generateKeyPair } from "../keys.ts";
-import { writeLine } from "../ui/terminal.ts";
+import { writeLine } from "../ui/lines.ts";
 import { loadFleet } from "./load_fleet.ts";
 
 /** One host's key as listed. */

@@ -7,7 +7,8 @@ import { push, type PushResult } from "../deploy/push.ts";
 import type { PushOptions } from "../deploy/run.ts";
 import { EXIT } from "../errors.ts";
 import { isEmpty, planJson, renderPlan } from "../ui/plan.ts";
-import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
+import { writeLine } from "../ui/lines.ts";
+import { type OutputOptions, progressFor } from "../ui/terminal.ts";
 
 type PlanOptions =
   & Omit<PushOptions, "reboot" | "keepKeys" | "reinstall">

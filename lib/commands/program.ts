@@ -1,13 +1,15 @@
 /**
  * The command line: verbs, options, help. Effects: those of the verb that is called, whose module is loaded only then.
  */
-import { Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
+import { Command, CommanderError, InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { buildInfo, renderBuildInfo } from "../build_info.ts";
 import { EXIT } from "../errors.ts";
+import { settleColours } from "../ui/colours.ts";
+import { followCommand, hostCommand, undoCommand, upCommand } from "./up.ts";
 
 /** A program whose verbs tell how they ended. */
 export interface Program {
-  /** Parses the arguments and runs one verb; gives the exit code. */
+  /** Parses the arguments and runs one verb; gives the exit code, also where commander has explained what is wrong with them. */
   run(args: readonly string[], signal: AbortSignal): Promise<number>;
 }
 
@@ -48,8 +50,14 @@ export function buildProgram(): Program {
   return {
     async run(args, signal) {
       interrupt = signal;
-      await program.parseAsync([...args], { from: "user" });
-      return code;
+      settleColours();
+      try {
+        await program.parseAsync([...args], { from: "user" });
+        return code;
+      } catch (error) {
+        if (!(error instanceof CommanderError)) throw error;
+        return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+      }
     },
   };
 }
@@ -238,34 +246,22 @@ function addUninstall(program: Command, signal: () => AbortSignal, done: Done): 
     });
 }
 
-/** What systemd and the deployer call on a host. */
+/** What systemd and the deployer call on a host: here for the help and for wrong arguments, `findHostVerb` finds the right ones. */
 function addInternal(program: Command, signal: () => AbortSignal, done: Done): void {
   program.command("undo", { hidden: true })
     .description("take back what nobody has confirmed (run by systemd)")
-    .action(async () => {
-      const { undoCommand } = await import("./up.ts");
-      done(await undoCommand());
-    });
+    .action(async () => done(await undoCommand()));
   program.command("follow", { hidden: true })
     .description("follow the hosts to their new keys (run by systemd)")
-    .action(async () => {
-      const { followCommand } = await import("./up.ts");
-      done(await followCommand(signal()));
-    });
+    .action(async () => done(await followCommand(signal())));
   program.command("up", { hidden: true })
     .description("bring up the network of the current generation (run by systemd)")
-    .action(async () => {
-      const { upCommand } = await import("./up.ts");
-      done(await upCommand());
-    });
+    .action(async () => done(await upCommand()));
   program.command("host", { hidden: true })
     .description("do one thing a deployer asks for; the request comes as JSON on standard input")
     .argument("<verb>")
     .action(async (verb) => {
-      const { readRequest, serveHostVerb } = await import("../host/serve.ts");
-      const { writeLine } = await import("../ui/terminal.ts");
-      const { text, ended } = await readRequest(verb, Deno.stdin.readable);
-      done(await serveHostVerb(verb, text, writeLine, ended));
+      done(await hostCommand(verb));
     });
 }
 

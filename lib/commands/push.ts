@@ -4,7 +4,8 @@
 import { push } from "../deploy/push.ts";
 import type { PushOptions } from "../deploy/run.ts";
 import { renderReport, reportJson } from "../ui/report.ts";
-import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
+import { writeLine } from "../ui/lines.ts";
+import { type OutputOptions, progressFor } from "../ui/terminal.ts";
 
 /** Pushes and reports; gives the exit code. */
 export async function pushCommand(options: PushOptions & OutputOptions): Promise<number> {

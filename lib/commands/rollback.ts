@@ -6,7 +6,8 @@ import { ROLLBACK_PHASES } from "../deploy/phases.ts";
 import { push } from "../deploy/push.ts";
 import type { PushOptions } from "../deploy/run.ts";
 import { renderReport, reportJson } from "../ui/report.ts";
-import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
+import { writeLine } from "../ui/lines.ts";
+import { type OutputOptions, progressFor } from "../ui/terminal.ts";
 
 type RollbackOptions = Omit<PushOptions, "reboot" | "keepKeys" | "reinstall"> & OutputOptions;
 

@@ -9,16 +9,16 @@ import { UNINSTALL_PHASES } from "../deploy/uninstall.ts";
 import { EXIT, HostError } from "../errors.ts";
 import type { Baseline } from "../facts.ts";
 import { BASELINE_SCRIPT, parseBaseline } from "../host/baseline.ts";
-import { readJson } from "../host/context.ts";
-import { LocalRunner } from "../host/local_runner.ts";
+import { type Clock, readJson } from "../host/context.ts";
+import { hostContext } from "../host/local_context.ts";
 import { BASELINE_FILE, INSTALL_DIR } from "../host/paths.ts";
 import { installedPackages } from "../host/purge.ts";
 import { runStep } from "../host/run_steps.ts";
 import { uninstall } from "../host/uninstall.ts";
 import { baselineDifferences } from "../net/down.ts";
-import { pause } from "../pause.ts";
 import { reportJson } from "../ui/report.ts";
-import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
+import { writeLine } from "../ui/lines.ts";
+import { type OutputOptions, progressFor } from "../ui/terminal.ts";
 import { copyOwnExecutable } from "./install.ts";
 
 type UninstallOptions = Omit<PushOptions, "reboot" | "keepKeys" | "reinstall"> & OutputOptions;
@@ -48,7 +48,6 @@ const PURGE_PATIENCE = 900_000;
 
 /** The same on this host; the unit goes on should the terminal be lost. */
 export async function uninstallHere(options: OutputOptions & { readonly purge?: boolean }): Promise<number> {
-  const runner = new LocalRunner();
   if (!await isThere(INSTALL_DIR)) {
     writeLine(options.json ? JSON.stringify({ ok: true, differences: [] }) : "There is nothing to remove.");
     return EXIT.ok;
@@ -56,6 +55,8 @@ export async function uninstallHere(options: OutputOptions & { readonly purge?: 
   const progress = progressFor({ ...options, verbose: true });
   const report = (title: string) => progress.step("this host", title);
   Deno.addSignalListener("SIGHUP", () => {});
+  const context = hostContext(report);
+  const { runner, clock } = context;
   const baseline = await readJson<Baseline>(runner, BASELINE_FILE);
   const { removing, kept } = await lockedHere(
     { fleet: "--local", verb: "uninstall", report },
@@ -63,9 +64,9 @@ export async function uninstallHere(options: OutputOptions & { readonly purge?: 
       await copyOwnExecutable();
       // The unit goes on without us, and takes the lock away with all the rest.
       lock.leave();
-      const started = await uninstall({ purge: options.purge }, { runner, report });
+      const started = await uninstall({ purge: options.purge }, context);
       report("give the network back");
-      await awaitRemoval(options);
+      await awaitRemoval(clock, options);
       return started;
     },
   );
@@ -88,10 +89,10 @@ export async function uninstallHere(options: OutputOptions & { readonly purge?: 
   return EXIT.ok;
 }
 
-async function awaitRemoval(options: { readonly purge?: boolean }): Promise<void> {
-  const deadline = Date.now() + (options.purge ? PURGE_PATIENCE : PATIENCE);
+async function awaitRemoval(clock: Clock, options: { readonly purge?: boolean }): Promise<void> {
+  const deadline = clock.now() + (options.purge ? PURGE_PATIENCE : PATIENCE);
   while (await isThere(INSTALL_DIR)) {
-    if (Date.now() > deadline) {
+    if (clock.now() > deadline) {
       throw new HostError(
         `Cannot finish the uninstallation: ${INSTALL_DIR} is still there after ${
           PATIENCE / 1000
@@ -99,7 +100,7 @@ async function awaitRemoval(options: { readonly purge?: boolean }): Promise<void
           'of mobula. See "journalctl -u mobula-rollback", then uninstall again',
       );
     }
-    await pause(300);
+    await clock.pause(300);
   }
 }
 

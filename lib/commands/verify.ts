@@ -4,6 +4,7 @@
  */
 import type { HostPublicKey } from "../config/pubkeys.ts";
 import { Interrupted } from "../deploy/push.ts";
+import { HostCalls } from "../deploy/host_calls.ts";
 import { limitHosts } from "../deploy/limit.ts";
 import { inParallel } from "../deploy/parallel.ts";
 import { makeControlDirectory, SshRunner } from "../deploy/ssh.ts";
@@ -20,7 +21,8 @@ import type { Host } from "../fleet.ts";
 import { renderJunit } from "../ui/junit.ts";
 import { renderLines, renderVerification } from "../ui/matrix.ts";
 import { verificationJson } from "../ui/report.ts";
-import { type OutputOptions, progressFor, writeLine } from "../ui/terminal.ts";
+import { writeLine } from "../ui/lines.ts";
+import { type OutputOptions, progressFor } from "../ui/terminal.ts";
 import { loadFleet } from "./load_fleet.ts";
 
 /** What the command line asks of a verification. */
@@ -56,10 +58,10 @@ export async function verifyCommand(options: VerifyCommandOptions): Promise<numb
     configFile: options.sshConfig,
     acceptNewHostKeys: options.acceptNewHostKeys,
   };
-  const probers = asked.map((host): Connected => ({
-    host,
-    ssh: new SshRunner(host.hostname, host.ssh, ssh),
-  }));
+  const probers = asked.map((host): Connected => {
+    const runner = new SshRunner(host.hostname, host.ssh, ssh);
+    return { host, ssh: runner, calls: new HostCalls(runner) };
+  });
   const closeAll = () => Promise.all(probers.map(({ ssh }) => ssh.close()));
   options.signal?.addEventListener("abort", () => void closeAll());
   try {

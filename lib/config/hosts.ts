@@ -2,7 +2,7 @@
  * The hosts of `hosts.yml`, checked one by one. Pure.
  */
 import type { Egress, Host, PinnedKeys, SshTarget } from "../fleet.ts";
-import { publicKeyOf } from "../keys.ts";
+import { derivePublicKey } from "./derive_key.ts";
 import type { InventoryHost } from "./inventory.ts";
 import { readForward } from "./forward.ts";
 import * as kinds from "./kinds.ts";
@@ -78,7 +78,7 @@ function readPinnedKeys(setting: Setting | undefined, report: Report): PinnedKey
   const publicKey = required(keys, "public_key", path, { ...kinds.publicKey, secret: true }, report);
   const privateKey = required(keys, "private_key", path, kinds.privateKey, report);
   if (publicKey === undefined || privateKey === undefined) return undefined;
-  const derived = publicKeyOf(privateKey);
+  const derived = derivePublicKey(privateKey);
   if (derived !== publicKey) {
     // What was found is not shown: whoever mixed up the two lines would have the private key on the screen.
     const found = "found a key that does not belong to the private_key beside it";

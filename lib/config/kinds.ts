@@ -1,7 +1,7 @@
 /**
  * The kinds of value that the configuration knows: what each accepts, and how a message names it. Pure.
  */
-import { inNetwork, MAX_HOST_ID, MIN_HOST_ID, NETWORKS, parseIpv4 } from "../address.ts";
+import { inBlock, inNetwork, MAX_HOST_ID, MIN_HOST_ID, NETWORKS, parseBlock, parseIpv4 } from "../address.ts";
 import type { AccessMode, Switching } from "../fleet.ts";
 import { isKey } from "../keys.ts";
 import { Secret } from "../secret.ts";
@@ -30,7 +30,7 @@ const NOT_EXTERNAL = [
   "224.0.0.0/3",
   NETWORKS.wire,
   NETWORKS.access,
-];
+].map((cidr) => parseBlock(cidr)!);
 
 const YES = ["yes", "true", "on", "1"];
 const NO = ["no", "false", "off", "0"];
@@ -107,7 +107,8 @@ export function isHostname(name: string): boolean {
 
 /** Whether a text is an IPv4 address that a host can have on the Internet or a private network. */
 export function isExternalAddress(address: string): boolean {
-  return parseIpv4(address) !== undefined && !NOT_EXTERNAL.some((block) => inNetwork(address, block));
+  const number = parseIpv4(address);
+  return number !== undefined && !NOT_EXTERNAL.some((block) => inBlock(number, block));
 }
 
 /** Whether a text is an address inside the access network, neither its first nor its last. */

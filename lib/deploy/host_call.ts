@@ -6,6 +6,7 @@ import { HostError, TransportError } from "../errors.ts";
 import type * as protocol from "../host/protocol.ts";
 import type { Output } from "../step.ts";
 import type { ExecOptions } from "./ssh.ts";
+import "../zod_english.ts";
 
 /** Where the executable lies on every host. */
 export const HOST_EXECUTABLE = "/opt/mobula/bin/mobula";
@@ -110,14 +111,21 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
   reboot: z.object({ bootId: z.string() }),
 };
 
-const EVENT = z.discriminatedUnion("event", [
-  z.object({ event: z.literal("step"), title: z.string() }),
-  z.object({ event: z.literal("result"), result: z.unknown() }),
-  z.object({ event: z.literal("error"), kind: z.string(), message: z.string() }),
+const STEP = z.object({ event: z.literal("step"), title: z.string() });
+const RESULT = z.object({ event: z.literal("result"), result: z.unknown() });
+const ERROR = z.object({ event: z.literal("error"), kind: z.string(), message: z.string() });
+const EVENT = z.discriminatedUnion("event", [STEP, RESULT, ERROR]);
+
+const id = z.object({ id: z.int() });
+const SESSION_EVENT = z.discriminatedUnion("event", [
+  z.object({ event: z.literal("ready") }),
+  STEP.extend(id.shape),
+  RESULT.extend(id.shape),
+  ERROR.extend(id.shape),
 ]);
 
 /** Milliseconds a verb may take; packages may have to wait for another package manager's lock. */
-const DEADLINES: { readonly [V in keyof HostVerbs]: number } = {
+export const DEADLINES: { readonly [V in keyof HostVerbs]: number } = {
   prepare: 30 * 60_000,
   stage: 2 * 60_000,
   activate: 5 * 60_000,
@@ -140,24 +148,48 @@ export interface Executor {
   exec(argv: readonly string[], options?: ExecOptions): Promise<Output>;
 }
 
+/** How a verb is called. */
+export interface CallOptions {
+  /** Called with the title of each step. */
+  readonly onStep?: (title: string) => void;
+  /** Deadline; default: the verb's own. */
+  readonly milliseconds?: number;
+  /** Standard input stays open until this is settled; only for a call in a process of its own. */
+  readonly hold?: Promise<unknown>;
+  /** Called once, with the first line from the host. */
+  readonly onAnswer?: () => void;
+}
+
+/** Something that runs verbs on one host. */
+export interface HostCaller {
+  call<V extends keyof HostVerbs>(
+    verb: V,
+    request: HostVerbs[V][0],
+    options?: CallOptions,
+  ): Promise<HostVerbs[V][1]>;
+}
+
 /**
- * Runs one verb on the host. A HostError says what the host found wrong, a TransportError that the connection died before
- * the host's answer was there. Standard input stays open until `hold` is settled, where it is given.
+ * Runs one verb on the host in a process of its own. A HostError says what the host found wrong, a TransportError that the connection
+ * died before the host's answer was there.
  */
 export async function callHost<V extends keyof HostVerbs>(
   ssh: Executor,
   verb: V,
   request: HostVerbs[V][0],
-  onStep: (title: string) => void = () => {},
-  milliseconds = DEADLINES[verb],
-  hold?: Promise<unknown>,
+  { onStep, milliseconds = DEADLINES[verb], hold, onAnswer }: CallOptions = {},
 ): Promise<HostVerbs[V][1]> {
   const answer = new Answer(onStep);
+  let first = onAnswer;
   const deadline = new AbortController();
   const timer = setTimeout(() => deadline.abort(), milliseconds);
-  const { code, stderr } = await ssh.exec([HOST_EXECUTABLE, "host", verb], {
+  const output = await ssh.exec([HOST_EXECUTABLE, "host", verb], {
     stdin: hold ? heldInput(`${JSON.stringify(request)}\n`, hold) : `${JSON.stringify(request)}\n`,
-    onLine: (line) => answer.take(line),
+    onLine: (line) => {
+      first?.();
+      first = undefined;
+      answer.take(line);
+    },
     signal: deadline.signal,
   }).catch((error) => {
     // The host may take its network away right after the answer: an answer that is here counts.
@@ -166,6 +198,15 @@ export async function callHost<V extends keyof HostVerbs>(
     }
     throw error;
   }).finally(() => clearTimeout(timer));
+  return resultOf(verb, answer, output);
+}
+
+/** The checked result of a verb; a HostError where the host reported one, or gave none. */
+export function resultOf<V extends keyof HostVerbs>(
+  verb: V,
+  answer: Answer,
+  { code, stderr }: { readonly code?: number; readonly stderr: string },
+): HostVerbs[V][1] {
   if (answer.error) throw new HostError(answer.error);
   const result = RESULTS[verb].safeParse(answer.result);
   if (answer.hasResult && result.success) return result.data;
@@ -193,8 +234,8 @@ function heldInput(text: string, hold: Promise<unknown>): ReadableStream<Uint8Ar
   });
 }
 
-/** Collects the JSON lines of one answer. */
-class Answer {
+/** Collects the events of one answer. */
+export class Answer {
   result: unknown;
   hasResult = false;
   error: string | undefined;
@@ -202,23 +243,32 @@ class Answer {
   readonly noise: string[] = [];
   readonly #onStep: (title: string) => void;
 
-  constructor(onStep: (title: string) => void) {
+  constructor(onStep: (title: string) => void = () => {}) {
     this.#onStep = onStep;
   }
 
+  /** Takes a line of a process that answers one request. */
   take(line: string): void {
     const event = EVENT.safeParse(parseJson(line));
-    if (!event.success) {
-      this.noise.push(line);
-    } else if (event.data.event === "step") {
-      this.#onStep(event.data.title);
-    } else if (event.data.event === "error") {
-      this.error = event.data.message;
+    if (event.success) this.takeEvent(event.data);
+    else this.noise.push(line);
+  }
+
+  takeEvent(event: z.infer<typeof EVENT>): void {
+    if (event.event === "step") {
+      this.#onStep(event.title);
+    } else if (event.event === "error") {
+      this.error = event.message;
     } else {
-      this.result = event.data.result;
+      this.result = event.result;
       this.hasResult = true;
     }
   }
+}
+
+/** A line of a session: it is ready, or an event of one request; undefined for anything else. */
+export function parseSessionEvent(line: string): z.infer<typeof SESSION_EVENT> | undefined {
+  return SESSION_EVENT.safeParse(parseJson(line)).data;
 }
 
 function parseJson(line: string): unknown {

@@ -6,6 +6,7 @@ import { dirname, join } from "@std/path";
 import { loadFleet, PUBKEYS_FILE } from "../commands/load_fleet.ts";
 import { type HostPublicKey, renderPubkeys } from "../config/pubkeys.ts";
 import type { Fleet } from "../fleet.ts";
+import { HostCalls } from "./host_calls.ts";
 import { limitHosts } from "./limit.ts";
 import { alive, keysOf, type PushRun } from "./run.ts";
 import { SshRunner } from "./ssh.ts";
@@ -17,12 +18,10 @@ export async function loadRun(push: PushRun): Promise<void> {
   push.fleet = fleet;
   push.pubkeys = pubkeys;
   const ssh = { controlDirectory: push.directory, configFile: sshConfig, acceptNewHostKeys };
-  push.hosts = limitHosts(fleet.hosts, limit).map((host) => ({
-    host,
-    ssh: new SshRunner(host.hostname, host.ssh, ssh),
-    seconds: new Map(),
-    notes: [],
-  }));
+  push.hosts = limitHosts(fleet.hosts, limit).map((host) => {
+    const runner = new SshRunner(host.hostname, host.ssh, ssh);
+    return { host, ssh: runner, calls: new HostCalls(runner), seconds: new Map(), notes: [] };
+  });
 }
 
 /**

@@ -3,13 +3,13 @@
  * `wireguard_pubkeys.yml` beside `hosts.yml`.
  */
 import { HostError, TransportError } from "../errors.ts";
+import { ownExecutable } from "../executable.ts";
 import { CONFIRM_TIMEOUT } from "../host/armed.ts";
 import type { StatusResult } from "../host/protocol.ts";
 import { isNew } from "../host/prepare.ts";
 import { preview } from "../host/preview.ts";
 import { hostConfigFor } from "../host_config.ts";
 import { sendExecutable } from "./copy.ts";
-import { callHost } from "./host_call.ts";
 import { loadRun, writeRunPubkeys } from "./load.ts";
 import { look } from "./look.ts";
 import { packOwnExecutable } from "./pack.ts";
@@ -67,6 +67,8 @@ const RETURN_PATIENCE = 45_000;
 /** Servers of metal take minutes before they even look for a disk. */
 const REBOOT_PATIENCE = 600_000;
 const VERIFY_PATIENCE = 60_000;
+/** Part of the confirm timeout in which a new connection is tried: the renewal timer has left the host two thirds of it. */
+const CONFIRM_SHARE = 0.6;
 
 /** A generation takes effect, proves itself, and is confirmed; else the host goes back. */
 const PROVING_PHASES: readonly Phase[] = [
@@ -97,12 +99,19 @@ export const ROLLBACK_PHASES: readonly Phase[] = [
 /** All phases of a push. */
 export const PHASES: readonly Phase[] = [
   LOAD,
-  CONNECT,
-  LOOK,
+  { ...CONNECT, before: hashExecutable },
+  { ...LOOK, host: lookAndStart },
   // Else a host on which another push is at work would count as one whose installation was interrupted.
   LOCK,
   PREFLIGHT,
-  { name: "copy", title: "copy executable", host: copy },
+  {
+    name: "copy",
+    title: "copy executable",
+    host: async (run, push) => {
+      await copy(run, push);
+      run.calls.useSession();
+    },
+  },
   { name: "prepare", title: "prepare packages and keys", host: prepare, after: settleFleet },
   ANNOUNCE,
   { name: "stage", title: "stage configuration", host: stage },
@@ -172,6 +181,23 @@ export function dropOut(run: HostRun, push: PushRun, message: string): void {
   push.progress.failed(nameOf(run), push.phase, message);
 }
 
+/** Starts to hash the executable that this push sends, while the connections are made. One that is still to be compiled has no hash. */
+function hashExecutable(push: PushRun): void {
+  if (push.options.executable === undefined && ownExecutable().path === undefined) return;
+  push.package = packOwnExecutable(push.options.executable, push.directory);
+  // Whoever needs it gets the error.
+  push.package.catch(() => {});
+}
+
+/** Gathers facts; where the host has this executable already, its session starts at once. */
+async function lookAndStart(run: HostRun, push: PushRun): Promise<void> {
+  run.facts = await look(nameOf(run), run.ssh);
+  const hash = run.facts.executableHash;
+  if (hash !== undefined && hash === (await push.package?.catch(() => undefined))?.hash) {
+    run.calls.useSession();
+  }
+}
+
 /** Puts the executable on the host where it is another one. */
 export async function copy(run: HostRun, push: PushRun): Promise<void> {
   push.package ??= packOwnExecutable(push.options.executable, push.directory);
@@ -194,14 +220,14 @@ function keyPolicy(push: PushRun): "keep" | "rotate" {
 
 async function prepare(run: HostRun, push: PushRun): Promise<void> {
   const { pinnedKeys } = run.host;
-  run.prepared = await callHost(run.ssh, "prepare", {
+  run.prepared = await run.calls.call("prepare", {
     keys: push.keyPolicy ??= keyPolicy(push),
     ...(pinnedKeys
       ? { pinnedKeys: { publicKey: pinnedKeys.publicKey, privateKey: pinnedKeys.privateKey.reveal() } }
       : {}),
     reinstall: push.options.reinstall,
     sshPort: run.facts?.sshPort ?? 22,
-  }, steps(run, push));
+  }, { onStep: steps(run, push) });
 }
 
 async function previewHost(run: HostRun, push: PushRun): Promise<void> {
@@ -224,7 +250,7 @@ function sendsExecutable(there: string | undefined, own: string | undefined): bo
 
 async function stage(run: HostRun, push: PushRun): Promise<void> {
   const config = hostConfigFor(push.fleet, run.host.id, push.pubkeys, push.underlayMtu!);
-  run.staged = await callHost(run.ssh, "stage", { config }, steps(run, push));
+  run.staged = await run.calls.call("stage", { config }, { onStep: steps(run, push) });
 }
 
 async function activate(run: HostRun, push: PushRun): Promise<void> {
@@ -234,7 +260,7 @@ async function activate(run: HostRun, push: PushRun): Promise<void> {
   run.lock?.expectSilence();
   run.keeper = setInterval(() => void keep(run, push), confirmSeconds * 1000 / 3);
   try {
-    run.activated = await callHost(run.ssh, "activate", request, steps(run, push));
+    run.activated = await run.calls.call("activate", request, { onStep: steps(run, push) });
   } catch (error) {
     // The network moved under the answer's feet: the host goes on by itself and can be asked later.
     if (!(error instanceof TransportError) || !error.options.retry) throw error;
@@ -247,7 +273,7 @@ async function activate(run: HostRun, push: PushRun): Promise<void> {
 /** Asks over new connections until the host says how its activation went. */
 async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
   push.progress.step(nameOf(run), "wait for the network to come back");
-  const wait = patience(ACTIVATE_PATIENCE, push);
+  const wait = patience(ACTIVATE_PATIENCE, push, 100);
   // A host that cannot be reached goes back when its time is over, and can then say so.
   const silence = Math.max(ACTIVATE_SILENCE, confirmTimeout(push) * 1000 + RETURN_PATIENCE);
   // One that is lost must leave time for others until the host goes back.
@@ -282,13 +308,9 @@ const LAST_TRY = 30_000;
 /** A connection that was begun while the host was away may not hear that it is back. */
 const LAST_CONNECT = 15_000;
 
-/**
- * Milliseconds: twice what the host took for another verb, so that one that is always slow is not asked again while it answers; no more
- * than `most`.
- */
-function firstTry({ seconds }: HostRun, most = LAST_TRY): number {
-  const verb = seconds.get("stage") ?? seconds.get("choose") ?? 0;
-  return Math.max(Math.min(2_000 * verb, most, LAST_TRY), FIRST_TRY);
+/** Milliseconds: twice the slowest start on this host, so that a slow host is not asked again while it answers; no more than `most`. */
+function firstTry({ calls }: HostRun, most = LAST_TRY): number {
+  return Math.max(Math.min(2 * calls.slowestStart, most, LAST_TRY), FIRST_TRY);
 }
 
 /** The host's status; undefined when the connection was lost, which is made anew the next time. */
@@ -296,7 +318,9 @@ async function statusOf(run: HostRun, effort: Effort): Promise<StatusResult | un
   const { milliseconds, extendSeconds } = effort;
   try {
     if (!run.ssh.connected) await run.ssh.connect(Math.ceil(Math.min(milliseconds, LAST_CONNECT) / 1000));
-    const status = await callHost(run.ssh, "status", { extendSeconds }, undefined, milliseconds);
+    const status = await run.calls.call("status", { extendSeconds, waitMilliseconds: milliseconds / 2 }, {
+      milliseconds,
+    });
     delete effort.last;
     delete effort.silentSince;
     return status;
@@ -356,7 +380,7 @@ function confirmTimeout({ options }: PushRun): number {
 async function keep(run: HostRun, push: PushRun): Promise<void> {
   if (run.failure || run.unconfirmed || push.options.signal?.aborted) return stopKeeper(run);
   if (!run.ssh.connected) return;
-  await callHost(run.ssh, "extend", { seconds: confirmTimeout(push) }).catch(() => {});
+  await run.calls.call("extend", { seconds: confirmTimeout(push) }).catch(() => {});
 }
 
 /** Lets a host's time run. */
@@ -380,9 +404,12 @@ async function confirm(run: HostRun, push: PushRun): Promise<void> {
     run.unconfirmed = reason;
     return;
   }
+  const confirmOnce = async () => {
+    await run.ssh.connect();
+    await run.calls.call("confirm", { generation: run.staged!.generation });
+  };
   try {
-    await retryTransport(() => run.ssh.connect(), patience(CONNECT_PATIENCE, push));
-    await callHost(run.ssh, "confirm", { generation: run.staged!.generation });
+    await retryTransport(confirmOnce, patience(confirmTimeout(push) * 1000 * CONFIRM_SHARE, push));
   } catch (error) {
     if (!(error instanceof TransportError)) throw error;
     run.unconfirmed = `no new connection to it (${error.message})`;
@@ -431,7 +458,7 @@ async function awaitReturn(run: HostRun, push: PushRun): Promise<string> {
 
 /** What is to be activated is there already. */
 async function chooseEarlier(run: HostRun): Promise<void> {
-  const { generation, publicKey, liveKey } = await callHost(run.ssh, "earlier", {});
+  const { generation, publicKey, liveKey } = await run.calls.call("earlier", {});
   run.staged = { generation, changed: true, files: [] };
   run.earlierKey = publicKey;
   if (liveKey !== undefined) run.liveKey = liveKey;
@@ -448,8 +475,8 @@ function needsReboot(run: HostRun, push: PushRun): boolean {
 
 async function reboot(run: HostRun, push: PushRun): Promise<void> {
   // Asked before, because a host that goes down may take its answer with it.
-  const { bootId } = await callHost(run.ssh, "status", {});
-  await callHost(run.ssh, "reboot", {}, steps(run, push)).catch((error) => {
+  const { bootId } = await run.calls.call("status", {});
+  await run.calls.call("reboot", {}, { onStep: steps(run, push) }).catch((error) => {
     if (!(error instanceof TransportError) || !error.options.retry) throw error;
   });
   run.rebooted = true;

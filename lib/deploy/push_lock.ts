@@ -47,7 +47,9 @@ if [ -f "$lock" ]; then
     echo "left $silent $rest $owner $text"
   fi
 fi
-printf '%s\\n%s\\n' "$me" "$who" >"$lock.new.$$" && mv "$lock.new.$$" "$lock" && beats || exit 1
+printf '%s\\n%s\\n' "$me" "$who" >"$lock.new.$$" && mv "$lock.new.$$" "$lock" || exit 1
+# Nobody else reads or writes it as long as the lock of /run is held.
+printf '%s %s\\n' "$(now)" "$lease" >"$beat" || exit 1
 exec 9<&-
 echo taken
 while read -r word seconds end; do

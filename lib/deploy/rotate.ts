@@ -2,7 +2,6 @@
  * The phases by which hosts get new keys without a gap. Effects: on the hosts through their connections, and `wireguard_pubkeys.yml`
  * beside `hosts.yml`.
  */
-import { callHost } from "./host_call.ts";
 import { writeRunPubkeys } from "./load.ts";
 import type { Phase } from "./phases.ts";
 import { alive, type HostRun, keysOf, type PushRun } from "./run.ts";
@@ -47,8 +46,8 @@ async function announce(run: HostRun, push: PushRun): Promise<void> {
     return known.length === 0 ? [] : [[String(host.host.id), known]];
   });
   run.announced = true;
-  await callHost(run.ssh, "announce", { hosts: Object.fromEntries(keys) }, (title) => {
-    push.progress.step(run.host.hostname, title);
+  await run.calls.call("announce", { hosts: Object.fromEntries(keys) }, {
+    onStep: (title) => push.progress.step(run.host.hostname, title),
   });
 }
 
@@ -64,8 +63,8 @@ export async function keepKeysUnlessAll(push: PushRun): Promise<void> {
 }
 
 async function takeKey(run: HostRun, push: PushRun): Promise<void> {
-  const { taken, unanswered } = await callHost(run.ssh, "take-key", {}, (title) => {
-    push.progress.step(run.host.hostname, title);
+  const { taken, unanswered } = await run.calls.call("take-key", {}, {
+    onStep: (title) => push.progress.step(run.host.hostname, title),
   });
   if (taken && run.activated) {
     run.activated = { ...run.activated, steps: [...run.activated.steps, "take the new WireGuard key"] };
@@ -76,5 +75,5 @@ async function takeKey(run: HostRun, push: PushRun): Promise<void> {
 }
 
 async function forget(run: HostRun, push: PushRun): Promise<void> {
-  await callHost(run.ssh, "forget", { ids: alive(push).map(({ host }) => host.id) });
+  await run.calls.call("forget", { ids: alive(push).map(({ host }) => host.id) });
 }

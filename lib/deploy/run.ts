@@ -8,6 +8,7 @@ import type { ActivateResult, PrepareResult, StageResult } from "../host/protoco
 import type { PhaseTitle, Progress } from "../ui/progress.ts";
 import type { HostPublicKey } from "../config/pubkeys.ts";
 import type { LazyPackage } from "./pack.ts";
+import type { HostCalls } from "./host_calls.ts";
 import type { HostLock } from "./push_lock.ts";
 import type { SshRunner } from "./ssh.ts";
 import type { Verification } from "./verify.ts";
@@ -44,6 +45,7 @@ export interface HostFailure {
 export interface HostRun {
   readonly host: Host;
   readonly ssh: SshRunner;
+  readonly calls: HostCalls;
   /** Wall-clock seconds of each phase it went through. */
   readonly seconds: Map<string, number>;
   readonly notes: string[];

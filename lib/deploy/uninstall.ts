@@ -10,7 +10,6 @@ import { BASELINE_FILE } from "../host/paths.ts";
 import type { UninstallResult } from "../host/protocol.ts";
 import { installedPackages } from "../host/purge.ts";
 import { baselineDifferences } from "../net/down.ts";
-import { callHost } from "./host_call.ts";
 import { writePubkeysFile } from "./load.ts";
 import { until } from "./parallel.ts";
 import { CONNECT, copy, LOAD, LOOK, patience, type Phase, steps } from "./phases.ts";
@@ -65,9 +64,11 @@ async function uninstall(run: HostRun, push: PushRun): Promise<void> {
   const baseline = await readJson<Baseline>(run.ssh, BASELINE_FILE);
   run.lock?.leave();
   const { purge = false } = push.options;
-  const started = await callHost(run.ssh, "uninstall", { purge }, steps(run, push)).catch((error) => {
-    if (!(error instanceof TransportError) || !error.options.retry) throw error;
-  });
+  const started = await run.calls.call("uninstall", { purge }, { onStep: steps(run, push) }).catch(
+    (error) => {
+      if (!(error instanceof TransportError) || !error.options.retry) throw error;
+    },
+  );
   push.progress.step(run.host.hostname, "wait for the host to come back");
   let last = "it has not come back";
   const done = await until(async () => {

@@ -22,7 +22,7 @@ import {
 } from "./checks.ts";
 import { narrow, readClock } from "./clocks.ts";
 import { deployerClock, withEvidence } from "./evidence.ts";
-import { callHost, type Executor } from "./host_call.ts";
+import type { HostCaller } from "./host_call.ts";
 import { inParallel, type Patience } from "./parallel.ts";
 
 export { checksFor, isFine, isPing, judge, probeRequest } from "./checks.ts";
@@ -31,7 +31,7 @@ export type { Check, CheckResult, HostVerification, Kind, Verification } from ".
 /** A host that can be asked. */
 export interface Prober {
   readonly host: Host;
-  readonly ssh: Executor;
+  readonly calls: HostCaller;
 }
 
 /** What to ask for, and how many at a time. */
@@ -166,7 +166,7 @@ async function awaitRest(asked: readonly Asked[], options: VerifyOptions): Promi
 
 async function ask(asked: Asked, request: ProbeRequest): Promise<ProbeResult> {
   const sent = Date.now();
-  const answer = await callHost(asked.prober.ssh, "probe", request);
+  const answer = await asked.prober.calls.call("probe", request);
   const received = Date.now();
   const { mtus, wireguard, tree, paths, egress, started, clock: finished, capabilities } = answer;
   const before = asked.evidence;
@@ -208,15 +208,15 @@ async function openListeners(asked: readonly Asked[], options: VerifyOptions): P
   const ended: Promise<unknown>[] = [];
   const seconds = Math.ceil(Math.max(0, options.deadline - Date.now()) / 1000) + LISTEN_GRACE;
   await inParallel(asked, options.parallel, async (one) => {
-    const { host, ssh } = one.prober;
+    const { host, calls } = one.prober;
     options.onProgress?.(host.hostname, "listen");
     const up = Promise.withResolvers<void>();
     const timer = setTimeout(
       () => up.reject(new HostError(`no listener within ${LISTEN_PATIENCE / 1000} s`)),
       LISTEN_PATIENCE,
     );
-    const heard = (title: string) => title === LISTENING && up.resolve();
-    const session = callHost(ssh, "listen", { seconds }, heard, undefined, release.promise);
+    const onStep = (title: string) => title === LISTENING && up.resolve();
+    const session = calls.call("listen", { seconds }, { onStep, hold: release.promise });
     ended.push(session.then(() => up.reject(new HostError("the listener ended at once")), up.reject));
     await up.promise.catch((error) => {
       one.evidence = { ...one.evidence, deaf: error instanceof Error ? error.message : String(error) };

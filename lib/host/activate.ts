@@ -5,7 +5,6 @@ import { HostError } from "../errors.ts";
 import { MAIN_UNIT } from "../render/units.ts";
 import { armFor, CONFIRM_TIMEOUT, giveUp } from "./armed.ts";
 import { type Context, generationDir, readConfig, readState, writeJson } from "./context.ts";
-import { locked } from "./lock.ts";
 import { ACTIVATION_FILE, CURRENT_LINK } from "./paths.ts";
 import { planTitles } from "./plan.ts";
 import type { ActivateRequest, ActivateResult } from "./protocol.ts";
@@ -29,7 +28,7 @@ export async function activate(request: ActivateRequest, context: Context): Prom
 
 async function activateGeneration(request: ActivateRequest, context: Context): Promise<ActivateResult> {
   const { generation, confirmSeconds = CONFIRM_TIMEOUT } = request;
-  const { runner, report } = context;
+  const { runner, locks, report } = context;
   if (await readConfig(runner, generationDir(generation)) === undefined) {
     throw new HostError(`Cannot activate generation ${generation}: there is none; expected a staged one`);
   }
@@ -47,7 +46,7 @@ async function activateGeneration(request: ActivateRequest, context: Context): P
   }
   if (!cutsConnection) return { cutsConnection, steps: await up(context) };
   if (!isNew) await armFor(generation, confirmSeconds, context);
-  await locked(() => writeFiles(context, plan));
+  await locks.locked(() => writeFiles(context, plan));
   await writeJson(runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);
   report(`start ${MAIN_UNIT}`);
   await runStep(runner, {

@@ -6,7 +6,6 @@ import { BIN_DIR } from "../net/steps.ts";
 import { renderRollback, ROLLBACK_UNIT, UNIT_DIR } from "../render/units.ts";
 import type { Runner, Step } from "../step.ts";
 import { type Context, generationDir, readConfig, readJson, readState, writeJson } from "./context.ts";
-import { lockedArmed } from "./lock.ts";
 import { ARMED_FILE, FAILURE_FILE, INSTALL_DIR } from "./paths.ts";
 import { runStep } from "./run_steps.ts";
 import { readBootId } from "./status.ts";
@@ -51,12 +50,12 @@ export async function armFor(generation: number, seconds: number, context: Conte
 /** Writes down what is to be taken back, enables it for the next boot, and starts the timer; all of it before the first change. */
 export async function arm(
   wanted: Pick<Armed, "generation" | "previous" | "seconds" | "connection" | "uninstall" | "purge">,
-  { runner, report }: Context,
+  { runner, locks, report }: Context,
 ): Promise<void> {
   report(`arm the way back: ${wanted.seconds} s`);
   await prepareUndo(runner);
   await runner.writeFile({ path: FAILURE_FILE, content: undefined });
-  await lockedArmed(async () => {
+  await locks.lockedArmed(async () => {
     const [bootId, now] = await Promise.all([readBootId({ runner }), uptime(runner)]);
     const armed = { schema: 1, ...wanted, bootId, deadline: now + wanted.seconds } satisfies Armed;
     await writeJson(runner, ARMED_FILE, armed);
@@ -66,9 +65,9 @@ export async function arm(
 }
 
 /** Gives more time, if the host is armed; says whether it is. */
-export async function extend(seconds: number, { runner }: Context): Promise<boolean> {
+export async function extend(seconds: number, { runner, locks }: Context): Promise<boolean> {
   if (!await readArmed(runner)) return false;
-  return await lockedArmed(async () => {
+  return await locks.lockedArmed(async () => {
     const armed = await readArmed(runner);
     if (!armed || armed.uninstall) return false;
     const deadline = await uptime(runner) + seconds;
@@ -95,8 +94,8 @@ export function whereTo({ previous }: Pick<Armed, "previous">): string {
 }
 
 /** Takes the undo back: what was armed has been confirmed, or has been carried out. */
-export async function disarm({ runner }: Context): Promise<void> {
-  await lockedArmed(async () => {
+export async function disarm({ runner, locks }: Context): Promise<void> {
+  await locks.lockedArmed(async () => {
     await runner.writeFile({ path: ARMED_FILE, content: undefined });
     await runner.writeFile({ path: FAILURE_FILE, content: undefined });
     await runStep(runner, { title: "stop the timer of the way back", argv: [`${BIN_DIR}/arm-rollback`] });
@@ -124,7 +123,7 @@ async function prepareUndo(runner: Runner): Promise<void> {
   const changed = files.filter(({ path, content }) => seen.get(path) !== content);
   for (const file of changed) await runner.writeFile(file);
   if (changed.length === 0 && seen.get(ENABLED_LINK) !== undefined) return;
-  // A unit that has changed is read anew by that; systemd reads a new one when it is first asked for.
+  // systemd finds a new unit by itself; a changed one it has to read again, which runs all its generators.
   const isNew = files.every(({ path }) => seen.get(path) === undefined);
   await runStep(runner, {
     title: `enable ${ROLLBACK_UNIT}`,

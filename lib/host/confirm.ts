@@ -6,7 +6,6 @@ import { KEY_DIR, keyFile } from "../net/wireguard.ts";
 import type { Runner } from "../step.ts";
 import { disarm, readArmed } from "./armed.ts";
 import { type Context, generationDir, readConfig, readState, writeJson } from "./context.ts";
-import { locked } from "./lock.ts";
 import { CURRENT_LINK, GENERATIONS_DIR, STATE_FILE } from "./paths.ts";
 import type { ConfirmRequest, ConfirmResult } from "./protocol.ts";
 import { runStep } from "./run_steps.ts";
@@ -17,11 +16,11 @@ const KEPT_GENERATIONS = 5;
 /** Marks the current generation as confirmed, and takes the armed way back away. */
 export async function confirm(request: ConfirmRequest, context: Context): Promise<ConfirmResult> {
   // Should the host be on its way back at this very moment, it is too late.
-  return await locked(() => confirmCurrent(request, context));
+  return await context.locks.locked(() => confirmCurrent(request, context));
 }
 
 async function confirmCurrent(request: ConfirmRequest, context: Context): Promise<ConfirmResult> {
-  const { runner } = context;
+  const { runner, clock } = context;
   const link = await runner.run({ title: "read the current generation", argv: ["readlink", CURRENT_LINK] });
   const generation = Number(/(\d+)\s*$/.exec(link.stdout)?.[1] ?? 0);
   if (generation === 0) {
@@ -42,7 +41,7 @@ async function confirmCurrent(request: ConfirmRequest, context: Context): Promis
   }
   const state = await readState(runner);
   if (state?.status !== "installed" || state.generation !== generation) {
-    const since = new Date().toISOString();
+    const since = new Date(clock.now()).toISOString();
     await writeJson(runner, STATE_FILE, {
       schema: 1,
       status: "installed",
@@ -59,6 +58,8 @@ async function confirmCurrent(request: ConfirmRequest, context: Context): Promis
 async function forgetOld(runner: Runner, current: number): Promise<void> {
   const { stdout } = await runner.run({ title: "list the generations", argv: ["ls", GENERATIONS_DIR] });
   const all = stdout.split("\n").filter((name) => /^\d+$/.test(name)).map(Number).sort((a, b) => a - b);
+  // What cannot be listed or read does not count as old: the key in use would go with it.
+  if (!all.includes(current)) return;
   const kept = all.filter((number) =>
     number === current || number > current - KEPT_GENERATIONS && number < current
   );
@@ -69,6 +70,7 @@ async function forgetOld(runner: Runner, current: number): Promise<void> {
   const configs = await Promise.all(
     kept.map((number) => readConfig(runner, generationDir(number)).catch(() => undefined)),
   );
+  if (configs.includes(undefined)) return;
   const keys = configs.map((config) => config?.hosts.find(({ id }) => id === config.self)?.publicKey)
     .filter((key) => key !== undefined).map(keyFile);
   const files = await runner.run({ title: "list the keys", argv: ["ls", KEY_DIR] });

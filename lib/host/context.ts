@@ -1,11 +1,11 @@
 /**
- * What every on-host action is given, and the small files in which a host keeps its state. Reads and writes through the Runner.
+ * What every on-host action is given, and the small files in which a host keeps its state. Reads and writes through the Runner. The
+ * schemas are loaded where there is something to check: `host status` and others like it have nothing.
  */
 import { HostError } from "../errors.ts";
 import type { Baseline, Capabilities, HostStateFile } from "../facts.ts";
 import type { HostConfig } from "../fleet.ts";
-import { parseHostConfig } from "../host_config.ts";
-import { type KnownKeys, parseKnownKeys } from "../known_keys.ts";
+import type { KnownKeys } from "../known_keys.ts";
 import type { HostInput } from "../net/wanted.ts";
 import type { Runner } from "../step.ts";
 import {
@@ -18,9 +18,32 @@ import {
 } from "./paths.ts";
 import type { Report } from "./run_steps.ts";
 
+/** Keeps two actions from changing one host at the same time. Each call runs `action` while it holds the lock, and gives its result. */
+export interface Locks {
+  /** Waits for the lock of the host. */
+  locked<T>(action: () => Promise<T>): Promise<T>;
+  /** The same, but a process that holds the lock for longer than `patience` milliseconds is killed: a rollback must not wait for it. */
+  lockedByForce<T>(patience: number, action: () => Promise<T>): Promise<T>;
+  /**
+   * Waits for the lock of what is armed. A lock of its own: more time is asked for while the other one is held, and must not be given
+   * to a host that is being confirmed at that moment.
+   */
+  lockedArmed<T>(action: () => Promise<T>): Promise<T>;
+}
+
+/** The time of day, and waiting. */
+export interface Clock {
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Resolves after so many milliseconds. */
+  pause(milliseconds: number): Promise<void>;
+}
+
 /** The hands and the voice of an action. */
 export interface Context {
   readonly runner: Runner;
+  readonly locks: Locks;
+  readonly clock: Clock;
   readonly report: Report;
   /** The SSH connection over which it was asked for, as `parseConnection` gives it. */
   readonly connection?: string;
@@ -62,13 +85,17 @@ export async function readState(runner: Runner): Promise<HostStateFile | undefin
 /** The configuration of a generation, checked again: the file may have been edited by hand. */
 export async function readConfig(runner: Runner, directory: string): Promise<HostConfig | undefined> {
   const config = await readJson<unknown>(runner, `${directory}/config.json`);
-  return config === undefined ? undefined : parseHostConfig(config);
+  if (config === undefined) return undefined;
+  const { parseHostConfig } = await import("../host_config.ts");
+  return parseHostConfig(config);
 }
 
 /** The keys that the hosts may be using; undefined unless they are being replaced. */
 export async function readKnownKeys(runner: Runner): Promise<KnownKeys | undefined> {
   const known = await readJson<unknown>(runner, KEYS_FILE);
-  return known === undefined ? undefined : parseKnownKeys(known);
+  if (known === undefined) return undefined;
+  const { parseKnownKeys } = await import("../parse_known_keys.ts");
+  return parseKnownKeys(known);
 }
 
 /** Directory of a generation. */

@@ -2,8 +2,6 @@
  * Asks one name server for one name. The system's resolver would look into /etc/hosts first, where a host is often its own
  * 127.0.1.1. Effects: sends UDP packets to the server it is given.
  */
-import { createSocket } from "node:dgram";
-import { Buffer } from "node:buffer";
 import dnsPacket from "dns-packet";
 
 /** The parts of a decoded DNS message (RFC 1035) that are needed here. */
@@ -29,9 +27,14 @@ export interface DnsAnswer {
 }
 
 /** The answer to one question; undefined for none within `patience` milliseconds. */
-export function query(name: string, server: string, patience: number): Promise<DnsAnswer | undefined> {
+export async function query(
+  name: string,
+  server: string,
+  patience: number,
+): Promise<DnsAnswer | undefined> {
+  const { createSocket } = await import("node:dgram");
   const id = crypto.getRandomValues(new Uint16Array(1))[0] ?? 0;
-  const question: Buffer = dnsPacket.encode({
+  const question: Uint8Array = dnsPacket.encode({
     type: "query",
     id,
     flags: dnsPacket.RECURSION_DESIRED,
@@ -40,7 +43,7 @@ export function query(name: string, server: string, patience: number): Promise<D
   const socket = createSocket("udp4");
   const timers: ReturnType<typeof setTimeout>[] = [];
   let isOpen = true;
-  return new Promise<DnsAnswer | undefined>((resolve) => {
+  return await new Promise<DnsAnswer | undefined>((resolve) => {
     // Of two timers that are due together, the second is called even where the first has cleared it.
     const ask = () => isOpen && socket.send(question, 53, server, () => {});
     timers.push(setInterval(ask, RETRY), setTimeout(() => resolve(undefined), patience));
@@ -60,7 +63,7 @@ export function query(name: string, server: string, patience: number): Promise<D
 /** Undefined for a packet that is no answer to the question. */
 function readAnswer(packet: Uint8Array, id: number): DnsAnswer | undefined {
   try {
-    const message: DnsMessage = dnsPacket.decode(Buffer.from(packet));
+    const message: DnsMessage = dnsPacket.decode(packet);
     if (message.id !== id) return undefined;
     const record = message.answers?.find(({ type }) => type === "A");
     return { status: message.rcode ?? "NOERROR", address: record ? String(record.data) : null };

@@ -2,7 +2,7 @@
  * While keys are being replaced: gives each peer's addresses to the key that it proves to be using, as soon as its handshake is seen.
  * Run by `mobula-follow.service` in the gateway's namespace; changes the WireGuard device, and ends when the old keys are forgotten.
  */
-import { type KnownKeys, parseKnownKeys, provenKey } from "../known_keys.ts";
+import { type KnownKeys, provenKey } from "../known_keys.ts";
 import { LINK } from "../net/network.ts";
 import { peerAllowedIps } from "../net/wanted.ts";
 import { pause } from "../pause.ts";
@@ -147,6 +147,7 @@ class Follower {
       await runner.writeFile({ path: FOLLOWED_FILE, content: undefined });
       return false;
     }
+    const { parseKnownKeys } = await import("../parse_known_keys.ts");
     const known = parseKnownKeys(JSON.parse(text));
     const said = await askUapi();
     const handshakes = said?.handshakes ?? await readHandshakes(runner);

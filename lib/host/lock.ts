@@ -2,23 +2,17 @@
  * One at a time: a boot, a push, a restarted daemon and the way back may come together. Locks a file in /run; may end the process
  * that holds it.
  */
+import type { Locks } from "./context.ts";
 import { ARMED_LOCK_FILE, LOCK_FILE } from "./paths.ts";
 
-/** Runs the action while nobody else changes the host. */
-export async function locked<T>(action: () => Promise<T>): Promise<T> {
-  return await withLock(undefined, action);
-}
+/** Locks that hold between processes, and end with the process that holds them. */
+export const FILE_LOCKS: Locks = {
+  locked: (action) => withLock(undefined, action),
+  lockedByForce: withLock,
+  lockedArmed: withArmedLock,
+};
 
-/** The same, but whoever holds the lock for longer than so many milliseconds is ended: what is to be taken back must not wait. */
-export async function lockedByForce<T>(patience: number, action: () => Promise<T>): Promise<T> {
-  return await withLock(patience, action);
-}
-
-/**
- * Runs the action while nobody else changes what is armed. A lock of its own: more time is asked for while the other one is held, and
- * must not be given to a host that is being confirmed at that moment.
- */
-export async function lockedArmed<T>(action: () => Promise<T>): Promise<T> {
+async function withArmedLock<T>(action: () => Promise<T>): Promise<T> {
   const file = await openLock(ARMED_LOCK_FILE);
   try {
     await file.lock(true);

@@ -2,21 +2,22 @@
  * Looks at the live host: runs the read-only script and reads the files that the plan concerns.
  */
 import { LOADED_FILES, lookScript, parseModes, parseSeen } from "../net/seen.ts";
-import { type HostInput, wantedNetwork } from "../net/wanted.ts";
+import type { HostInput } from "../net/wanted.ts";
 import { DNSMASQ_LOCAL, DNSMASQ_PROFILE } from "../render/apparmor.ts";
-import { renderFiles } from "../render/files.ts";
 import { ifupdownEdits } from "../render/ifupdown.ts";
 import { MAIN_UNIT, UNIT_DIR } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { PENDING_DIR } from "./paths.ts";
-import { ALL_RELOADS, modesOf, type Reload, type SeenHost } from "./plan.ts";
+import { ALL_RELOADS, modesOf, type Reload, type SeenHost, type WantedHost, wantedHost } from "./plan.ts";
 import { runStep } from "./run_steps.ts";
 
 /** What is live on the host, as far as the plan for `input` needs it. */
-export async function lookAtHost(runner: Runner, input: HostInput): Promise<SeenHost> {
-  const { sysctls, units } = wantedNetwork(input);
-  const files = renderFiles(input);
-  const script = lookScript(sysctls, units, modesOf(input).map(({ path }) => path));
+export async function lookAtHost(
+  runner: Runner,
+  input: HostInput,
+  { files, network: { sysctls, units } }: WantedHost = wantedHost(input),
+): Promise<SeenHost> {
+  const script = lookScript(sysctls, units, modesOf(input, files).map(({ path }) => path));
   const paths = [
     ...[...files, ...ifupdownEdits(input.baseline)].map(({ path }) => path),
     ...[DNSMASQ_PROFILE, DNSMASQ_LOCAL],

@@ -2,6 +2,7 @@
  * Host input and what is seen → the host's whole plan: files, then steps. Pure.
  */
 import { isKey } from "../keys.ts";
+import type { Network } from "../net/network.ts";
 import { BIN_DIR, networkSteps } from "../net/steps.ts";
 import type { Seen, SeenMode } from "../net/seen.ts";
 import { type HostInput, wantedNetwork } from "../net/wanted.ts";
@@ -24,6 +25,18 @@ export interface SeenHost {
   readonly modes: ReadonlyMap<string, SeenMode>;
   readonly pending: ReadonlySet<Reload>;
   readonly enabled: boolean;
+}
+
+/** What is wanted on a host: computed once for a look and the plan that follows. */
+export interface WantedHost {
+  /** Sorted by path. */
+  readonly files: readonly WantedFile[];
+  readonly network: Network;
+}
+
+/** Renders the files and computes the network. */
+export function wantedHost(input: HostInput): WantedHost {
+  return { files: renderFiles(input), network: wantedNetwork(input) };
 }
 
 /** A service that has to be told when a file of its changes. */
@@ -141,8 +154,8 @@ const RELOADS = {
 export const ALL_RELOADS = Object.keys(RELOADS) as readonly Reload[];
 
 /** The plan from what is seen to what is wanted; empty lists when nothing is to be done. */
-export function planHost(input: HostInput, seen: SeenHost): HostPlan {
-  const files = [...renderFiles(input), ...editedFiles(input, seen)]
+export function planHost(input: HostInput, seen: SeenHost, wanted = wantedHost(input)): HostPlan {
+  const files = [...wanted.files, ...editedFiles(input, seen)]
     .filter(({ path, content }) => seen.files.get(path) !== content);
   const reloads = ALL_RELOADS.filter((name) =>
     seen.pending.has(name) || files.some(({ path }) => RELOADS[name].concerns(path))
@@ -160,10 +173,10 @@ export function planHost(input: HostInput, seen: SeenHost): HostPlan {
     reloads,
     before: [
       ...stepsWhen("before"),
-      ...modeSteps(input, seen, new Set(files.map(({ path }) => path))),
+      ...modeSteps(modesOf(input, wanted.files), seen, new Set(files.map(({ path }) => path))),
       ...(seen.enabled ? [] : [enable]),
     ],
-    network: networkSteps(wantedNetwork(input), seen.network),
+    network: networkSteps(wanted.network, seen.network),
     after: stepsWhen("after"),
   };
 }
@@ -174,11 +187,14 @@ export function firstReloads({ reloads }: Pick<HostPlan, "reloads">): Reload[] {
 }
 
 /** Our files with the modes they have to have: those that are rendered, the executable, and the private key. */
-export function modesOf(input: HostInput): { readonly path: string; readonly mode: number }[] {
+export function modesOf(
+  input: HostInput,
+  files: readonly WantedFile[] = renderFiles(input),
+): { readonly path: string; readonly mode: number }[] {
   const { config } = input;
   const key = config.hosts.find(({ id }) => id === config.self)?.publicKey;
   return [
-    ...renderFiles(input).map(({ path, mode = 0o644 }) => ({ path, mode })),
+    ...files.map(({ path, mode = 0o644 }) => ({ path, mode })),
     { path: EXECUTABLE, mode: 0o755 },
     // A plan has a word in place of a key that is still to be made.
     ...(key === undefined || !isKey(key) ? [] : [{ path: keyFile(key), mode: 0o600 }]),
@@ -186,8 +202,12 @@ export function modesOf(input: HostInput): { readonly path: string; readonly mod
 }
 
 /** A file that is written anew gets its mode and owner by that. */
-function modeSteps(input: HostInput, seen: SeenHost, written: ReadonlySet<string>): Step[] {
-  return modesOf(input).flatMap(({ path, mode }) => {
+function modeSteps(
+  modes: ReturnType<typeof modesOf>,
+  seen: SeenHost,
+  written: ReadonlySet<string>,
+): Step[] {
+  return modes.flatMap(({ path, mode }) => {
     const live = seen.modes.get(path);
     if (!live || written.has(path)) return [];
     const octal = mode.toString(8);

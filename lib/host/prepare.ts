@@ -22,7 +22,6 @@ import type { Runner } from "../step.ts";
 import { BASELINE_SCRIPT, parseBaseline } from "./baseline.ts";
 import { extend } from "./armed.ts";
 import { type Context, readConfig, readJson, readKnownKeys, readState, writeJson } from "./context.ts";
-import { locked } from "./lock.ts";
 import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK, MASKED_FILE, STATE_FILE } from "./paths.ts";
 import type { PrepareRequest, PrepareResult } from "./protocol.ts";
 import { rememberPackages } from "./purge.ts";
@@ -36,7 +35,7 @@ const PREPARE_SECONDS = 900;
 export async function prepare(request: PrepareRequest, context: Context): Promise<PrepareResult> {
   const { runner } = context;
   // A host on its way back is waited for; one that is still to go back has time for this first.
-  await locked(() => extend(PREPARE_SECONDS, context));
+  await context.locks.locked(() => extend(PREPARE_SECONDS, context));
   const state = await readState(runner).catch((error) => {
     // Half a file is what a cut-off installation may leave, and this is what repairs it.
     if (error instanceof HostError && request.reinstall) return undefined;
@@ -44,10 +43,10 @@ export async function prepare(request: PrepareRequest, context: Context): Promis
   });
   const newlyInstalled = isNew(state, request.reinstall);
   refuseInterrupted(request, state);
-  if (newlyInstalled) await markInstalling(runner, state?.generation ?? 0);
+  if (newlyInstalled) await markInstalling(context, state?.generation ?? 0);
   try {
     const [capabilities, baseline] = await Promise.all([
-      probeKernel(runner),
+      probeKernel(runner, { anew: newlyInstalled }),
       readBaseline(runner, request.sshPort),
     ]);
     if (request.reinstall && state?.status !== "installed") await repairPackages(context);
@@ -90,8 +89,8 @@ function refuseInterrupted(request: PrepareRequest, state: HostStateFile | undef
 }
 
 /** Writes the mark that `confirm` takes away. */
-async function markInstalling(runner: Runner, generation: number): Promise<void> {
-  const since = new Date().toISOString();
+async function markInstalling({ runner, clock }: Context, generation: number): Promise<void> {
+  const since = new Date(clock.now()).toISOString();
   await writeJson(runner, STATE_FILE, {
     schema: 1,
     status: "installing",
@@ -107,26 +106,40 @@ async function storeIfChanged(runner: Runner, path: string, value: unknown): Pro
   }
 }
 
-/** Tries the kernel's WireGuard, Open vSwitch and geneve in a namespace that ends with the script. */
-const PROBE_SCRIPT = `
-modprobe -qa wireguard openvswitch geneve
-unshare -n sh -c '
-  ip -force -batch - <<LINKS
+/**
+ * Tries the kernel's WireGuard, Open vSwitch and geneve in a namespace that ends with the script. The result holds for this boot, until a
+ * module is installed; `$1` = `anew` ignores it.
+ */
+const PROBE_SCRIPT = `memory=/run/mobula/kernel
+read -r release </proc/sys/kernel/osrelease
+if [ "$1" != anew ] && [ -s $memory ] && ! [ "/lib/modules/$release/modules.dep" -nt $memory ]; then
+  while read -r line; do echo "$line"; done <$memory
+  exit
+fi
+probe() {
+  modprobe -qa wireguard openvswitch geneve
+  unshare -n sh -c '
+    ip -force -batch - <<LINKS
 link add mo-probe type wireguard
 link add mo-probe2 type geneve id 1 remote 192.0.2.1
 LINKS
-  while read -r name _; do
-    case $name in mo-probe:*) echo wireguard ;; mo-probe2:*) echo geneve ;; esac
-  done </proc/net/dev
-' 2>/dev/null
-[ -e /sys/module/openvswitch ] && echo openvswitch
-exit 0
+    while read -r name _; do
+      case $name in mo-probe:*) echo wireguard ;; mo-probe2:*) echo geneve ;; esac
+    done </proc/net/dev
+  '
+  [ ! -e /sys/module/openvswitch ] || echo openvswitch
+  echo probed
+}
+mkdir -p /run/mobula
+probe 2>/dev/null >$memory.new
+mv $memory.new $memory
+while read -r line; do echo "$line"; done <$memory
 `;
 
-async function probeKernel(runner: Runner): Promise<Capabilities> {
+async function probeKernel(runner: Runner, { anew }: { readonly anew: boolean }): Promise<Capabilities> {
   const output = await runStep(runner, {
     title: "probe the kernel",
-    argv: ["sh", "-s"],
+    argv: ["sh", "-s", anew ? "anew" : ""],
     stdin: PROBE_SCRIPT,
   });
   const found = new Set(output.split("\n"));
@@ -200,7 +213,7 @@ async function rememberMasked(runner: Runner, { unitsToMask }: Distro): Promise<
 
 /** A source that is gone is no harm as long as the packages can be had from another one. */
 async function refreshPackages(
-  { runner, report }: Context,
+  { runner, report }: Pick<Context, "runner" | "report">,
   distro: Parameters<typeof refreshStep>[0],
   packages: readonly string[],
 ) {

@@ -9,15 +9,16 @@ import { parseHostConfig } from "../host_config.ts";
 import { isKey } from "../keys.ts";
 import { forgetKeys, type KnownKeys } from "../known_keys.ts";
 import { keyFile } from "../net/wireguard.ts";
+import { oncePer } from "../remember.ts";
 import type { Runner, Step } from "../step.ts";
 import { readConfig, readJson, readKnownKeys } from "./context.ts";
 import { lookAtHost } from "./look.ts";
 import { CAPABILITIES_FILE, CURRENT_LINK, EXECUTABLE } from "./paths.ts";
-import { planHost, type SeenHost } from "./plan.ts";
+import { planHost, type SeenHost, wantedHost } from "./plan.ts";
 import { hostDistro, keptKeys, packagesToInstall, readBaseline } from "./prepare.ts";
 import { liveKey } from "./rotate.ts";
 import { runStep } from "./run_steps.ts";
-import { changedPaths } from "./stage.ts";
+import { changedPaths, generationFiles } from "./stage.ts";
 
 /** What is read on a host before anybody knows what the fleet agrees on. */
 export interface PreviewBasis {
@@ -60,7 +61,8 @@ export interface HostPreview extends Pick<PreviewRequest, "sendsExecutable" | "r
   /** What the host starts from at its next boot differs. */
   readonly newGeneration: boolean;
   readonly files: readonly FileChange[];
-  readonly steps: readonly Step[];
+  /** Without what they load, which is not shown: flows and peers of a host are megabytes in a large fleet. */
+  readonly steps: readonly Omit<Step, "stdin">[];
   /** Forwards that the current generation has and the coming one has not. */
   readonly closed: readonly Forward[];
 }
@@ -104,13 +106,14 @@ export async function preview(
 ): Promise<HostPreview> {
   const left = knownKeys && stillKnown(knownKeys, config, settled);
   const input = { config, baseline, capabilities, ...(left ? { knownKeys: left } : {}) };
+  const wanted = wantedHost(input);
   const [packages, seen, changed] = await Promise.all([
     packagesToInstall(runner, distro, capabilities),
-    lookAtHost(runner, input),
-    changedPaths(runner, { config: asStaged(config), baseline, capabilities }),
+    lookAtHost(runner, input, wanted),
+    changedPaths(runner, asStaged(config), generationFiles(wanted.files, wanted.network.firewall)),
   ]);
   const kept = new Set(forwardsOf(config, baseline).map(portOf));
-  const plan = planHost(input, sendsExecutable ? withoutExecutable(seen) : seen);
+  const plan = planHost(input, sendsExecutable ? withoutExecutable(seen) : seen, wanted);
   return {
     capabilities,
     packages,
@@ -118,7 +121,7 @@ export async function preview(
     sendsExecutable,
     reboots,
     files: plan.files.map(({ path, content }) => ({ path, before: seen.files.get(path), after: content })),
-    steps: [...plan.before, ...plan.network, ...plan.after],
+    steps: [...plan.before, ...plan.network, ...plan.after].map(({ stdin: _, ...step }) => step),
     closed: current ? forwardsOf(current, baseline).filter((forward) => !kept.has(portOf(forward))) : [],
   };
 }
@@ -131,11 +134,19 @@ function stillKnown(known: KnownKeys, config: HostConfig, settled: readonly numb
   return forgetKeys(released, [...settled, ...gone]);
 }
 
-/** As it would lie on the host; one with a key that is still to be made cannot be checked, and is another one anyway. */
+/**
+ * As it would lie on the host; one with a key that is still to be made cannot be checked, and is another one anyway. The list of hosts,
+ * which is long and the same for the whole fleet, is the one that would be sent: only the entry of the host itself is checked again.
+ */
 function asStaged(config: HostConfig): HostConfig {
-  const isWhole = config.hosts.every(({ publicKey }) => publicKey === undefined || isKey(publicKey));
-  return isWhole ? parseHostConfig(config) : config;
+  if (!areWhole(config.hosts)) return config;
+  const own = config.hosts.filter(({ id }) => id === config.self);
+  return { ...parseHostConfig({ ...config, hosts: own }), hosts: config.hosts };
 }
+
+const areWhole = oncePer((hosts: HostConfig["hosts"]) =>
+  hosts.every(({ publicKey }) => publicKey === undefined || isKey(publicKey))
+);
 
 /** An executable that is sent anew gets its mode and owner by that. */
 function withoutExecutable(seen: SeenHost): SeenHost {

@@ -8,7 +8,6 @@ import type { Capabilities } from "../facts.ts";
 import { liveStateScript, parseLiveState } from "../net/live_state.ts";
 import type { Runner } from "../step.ts";
 import { type Context, readConfig, readJson } from "./context.ts";
-import { query, queryAddress } from "./dns.ts";
 import { CAPABILITIES_FILE, CURRENT_LINK, EXECUTABLE } from "./paths.ts";
 import { largestPassing, oversizeOutcome, type Ping, pingAll, type Pinged, roundTripOf } from "./ping.ts";
 import type {
@@ -185,6 +184,7 @@ async function askInGateway(runner: Runner, request: InsideRequest): Promise<Ins
 
 /** Resolves names, dials listeners and asks the world's name servers, from the namespace that this process is in. */
 export async function askInside({ names, dials = [], world, server }: InsideRequest): Promise<InsideResult> {
+  const { queryAddress } = await import("./dns.ts");
   const [resolved, dialled, wrong] = await Promise.all([
     inParallel(names, LANES.names, ({ name }) => queryAddress(name, server, PATIENCE * 1000)),
     dialAll(dials),
@@ -211,6 +211,7 @@ async function dialAll(targets: readonly DialTarget[]): Promise<DialOutcome[]> {
  */
 async function askWorld(server: string): Promise<string[]> {
   const name = `mobula-${crypto.randomUUID().slice(0, 8)}.example`;
+  const { query } = await import("./dns.ts");
   const answer = await query(name, server, 2 * PATIENCE * 1000);
   if (answer && ["NOERROR", "NXDOMAIN"].includes(answer.status)) return [];
   return [`the world's name servers give no answer${answer ? ` but ${answer.status}` : ""}`];

@@ -12,6 +12,16 @@ export type HostEvent =
   | { readonly event: "result"; readonly result: unknown }
   | { readonly event: "error"; readonly kind: string; readonly message: string };
 
+/** One line of what a session reads (`mobula host session`): a verb with its request. `id` is the caller's, and comes with each event. */
+export interface SessionRequest {
+  readonly id: number;
+  readonly verb: string;
+  readonly request: unknown;
+}
+
+/** One line of what a session answers. */
+export type SessionEvent = { readonly event: "ready" } | (HostEvent & { readonly id: number });
+
 /** Install packages, read or make keys, remember the baseline, probe the kernel. */
 export interface PrepareRequest {
   readonly keys: "keep" | "rotate";
@@ -102,6 +112,8 @@ export interface ActivateResult {
 export interface StatusRequest {
   /** Where it is done but not confirmed: give it so many seconds from now. */
   readonly extendSeconds?: number;
+  /** Milliseconds to wait for the end of an activation that is under way. */
+  readonly waitMilliseconds?: number;
 }
 
 /** The answer to `status`: how the last activation went. */

@@ -6,16 +6,14 @@ import { HostError } from "../errors.ts";
 import { announceKeys, forgetKeys } from "../known_keys.ts";
 import { LINK } from "../net/network.ts";
 import { BIN_DIR } from "../net/steps.ts";
-import { wantedNetwork } from "../net/wanted.ts";
 import { keyFile, wireguardSteps } from "../net/wireguard.ts";
-import { pause } from "../pause.ts";
 import { FOLLOW_UNIT, renderFollow } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { type Context, readConfig, readInput, readKnownKeys, writeJson } from "./context.ts";
 import { callWords, readHandshakes, readHolders } from "./follow.ts";
-import { locked } from "./lock.ts";
 import { lookAtHost } from "./look.ts";
 import { CURRENT_LINK, FOLLOWED_FILE, KEYS_FILE } from "./paths.ts";
+import { wantedHost } from "./plan.ts";
 import type {
   AnnounceRequest,
   AnnounceResult,
@@ -40,7 +38,7 @@ export async function liveKey(runner: Runner): Promise<string | undefined> {
 
 /** From now on the host knows these keys of the others, and follows whoever takes another one; its own one stays. */
 export async function announce({ hosts }: AnnounceRequest, context: Context): Promise<AnnounceResult> {
-  return await locked(async () => {
+  return await context.locks.locked(async () => {
     const { runner } = context;
     const [known, own] = [await readKnownKeys(runner), await liveKey(runner)];
     await writeJson(runner, KEYS_FILE, announceKeys(known, hosts, own));
@@ -51,7 +49,7 @@ export async function announce({ hosts }: AnnounceRequest, context: Context): Pr
     await writeFollower(context);
     await settlePeers(context);
     await runStep(runner, { title: `start ${FOLLOW_UNIT}`, argv: [`${BIN_DIR}/start-units`, FOLLOW_UNIT] });
-    await awaitFollower(runner);
+    await awaitFollower(context);
     return { following: true };
   });
 }
@@ -68,15 +66,16 @@ async function writeFollower({ runner, report }: Context): Promise<void> {
 /** The device's peers alone: nothing else of the running network is touched. */
 async function settlePeers({ runner, report }: Context): Promise<void> {
   const input = await readInput(runner);
-  const { network } = await lookAtHost(runner, input);
-  await runSteps(runner, wireguardSteps(wantedNetwork(input).wireguard, network.wireguard), report);
+  const wanted = wantedHost(input);
+  const { network } = await lookAtHost(runner, input, wanted);
+  await runSteps(runner, wireguardSteps(wanted.network.wireguard, network.wireguard), report);
 }
 
-async function awaitFollower(runner: Runner): Promise<void> {
+async function awaitFollower({ runner, clock }: Context): Promise<void> {
   const wanted = await runner.readFile(KEYS_FILE);
-  const deadline = Date.now() + FOLLOW_PATIENCE;
+  const deadline = clock.now() + FOLLOW_PATIENCE;
   while (await runner.readFile(FOLLOWED_FILE) !== wanted) {
-    if (Date.now() > deadline) {
+    if (clock.now() > deadline) {
       throw new HostError(
         `Cannot announce keys: ${FOLLOW_UNIT} does not follow after ${
           FOLLOW_PATIENCE / 1000
@@ -84,13 +83,14 @@ async function awaitFollower(runner: Runner): Promise<void> {
           `See "journalctl -u ${FOLLOW_UNIT}" on the host`,
       );
     }
-    await pause(50);
+    await clock.pause(50);
   }
 }
 
 /** Takes the key of the configuration, and waits until every peer has answered it. */
-export async function takeKey(_request: unknown, { runner, report }: Context): Promise<TakeKeyResult> {
-  return await locked(async () => {
+export async function takeKey(_request: unknown, context: Context): Promise<TakeKeyResult> {
+  const { runner, report } = context;
+  return await context.locks.locked(async () => {
     const [input, known, live] = await Promise.all([
       readInput(runner),
       readKnownKeys(runner),
@@ -105,7 +105,7 @@ export async function takeKey(_request: unknown, { runner, report }: Context): P
     report("take the new WireGuard key");
     const hostKeys = new Set(Object.values(known?.hosts ?? {}).flat());
     const peers = [...await readHolders(runner, "mobula")].filter((key) => hostKeys.has(key));
-    const unanswered = await changeKey(runner, wanted, peers);
+    const unanswered = await changeKey(context, wanted, peers);
     const label = (key: string) =>
       input.config.hosts.find(({ id }) => known?.hosts[id]?.includes(key))?.hostname;
     return { taken: true, unanswered: unanswered.map((key) => label(key) ?? key) };
@@ -113,18 +113,22 @@ export async function takeKey(_request: unknown, { runner, report }: Context): P
 }
 
 /** Everything in one call: what is sent from now on is sent by the new key, and the peers hear of it at once. */
-async function changeKey(runner: Runner, publicKey: string, peers: readonly string[]): Promise<string[]> {
+async function changeKey(
+  { runner, clock }: Context,
+  publicKey: string,
+  peers: readonly string[],
+): Promise<string[]> {
   const set = (title: string, ...words: string[]) =>
     runStep(runner, { title, argv: ["wg", "set", LINK.wireguard, ...words], namespace: "mobula" });
-  const since = Math.floor(Date.now() / 1000);
+  const since = Math.floor(clock.now() / 1000);
   await set("take the new key", "private-key", keyFile(publicKey), ...callWords(peers, "on"));
-  const deadline = Date.now() + ANSWER_PATIENCE;
+  const deadline = clock.now() + ANSWER_PATIENCE;
   let silent: string[];
   do {
-    await pause(20);
+    await clock.pause(20);
     const handshakes = (await askUapi())?.handshakes ?? await readHandshakes(runner, "mobula");
     silent = peers.filter((key) => handshakes.has(key) && handshakes.get(key)! < since);
-  } while (silent.length > 0 && Date.now() < deadline);
+  } while (silent.length > 0 && clock.now() < deadline);
   const left = await readHandshakes(runner, "mobula");
   await set("end the calls", ...callWords(peers.filter((key) => left.has(key)), "off"));
   return silent;
@@ -132,7 +136,7 @@ async function changeKey(runner: Runner, publicKey: string, peers: readonly stri
 
 /** These hosts use the key of the configuration for good: their others are forgotten. */
 export async function forget({ ids }: ForgetRequest, context: Context): Promise<ForgetResult> {
-  return await locked(async () => {
+  return await context.locks.locked(async () => {
     const { runner } = context;
     const known = await readKnownKeys(runner);
     if (known === undefined) return { left: 0 };

@@ -4,8 +4,10 @@
  */
 import { HostError } from "../errors.ts";
 import type { Baseline, Capabilities } from "../facts.ts";
+import type { HostConfig } from "../fleet.ts";
 import { parseHostConfig } from "../host_config.ts";
-import { type HostInput, wantedNetwork } from "../net/wanted.ts";
+import type { Loaded } from "../net/network.ts";
+import { type HostInput, wantedFirewall } from "../net/wanted.ts";
 import { ETC_DIR } from "../render/dnsmasq.ts";
 import { renderFiles } from "../render/files.ts";
 import type { Runner, WantedFile } from "../step.ts";
@@ -27,13 +29,14 @@ export async function stage(request: StageRequest, { runner, report }: Context):
     );
   }
   const input: HostInput = { config, baseline, capabilities };
-  const rendered = renderAll(input);
+  const rendered = generationFiles(renderFiles(input), wantedFirewall(input));
   const current = await currentGeneration(runner);
-  const changed = await changedPaths(runner, input, rendered);
+  const changed = await changedPaths(runner, config, rendered);
   if (current > 0 && changed.length === 0) return { generation: current, changed: false, files: [] };
   report("check the rendered files");
   await checkFiles(runner, rendered);
-  const generation = await newestGeneration(runner) + 1;
+  // Never the current one, also where the generations cannot be listed.
+  const generation = Math.max(current, await newestGeneration(runner)) + 1;
   report(`write generation ${generation}`);
   await writeJson(runner, `${generationDir(generation)}/files.json`, rendered);
   await writeJson(runner, `${generationDir(generation)}/config.json`, config);
@@ -41,27 +44,24 @@ export async function stage(request: StageRequest, { runner, report }: Context):
 }
 
 /** The firewall is loaded from memory, but belongs to what a generation is made of. */
-function renderAll(input: HostInput): WantedFile[] {
-  return [...renderFiles(input), {
-    path: `${ETC_DIR}/nftables.nft`,
-    content: wantedNetwork(input).firewall.text,
-  }];
+export function generationFiles(files: readonly WantedFile[], firewall: Loaded): WantedFile[] {
+  return [...files, { path: `${ETC_DIR}/nftables.nft`, content: firewall.text }];
 }
 
 /** What a generation made of this would hold that the current one does not. */
 export async function changedPaths(
   runner: Runner,
-  input: HostInput,
-  rendered: readonly WantedFile[] = renderAll(input),
+  config: HostConfig,
+  rendered: readonly WantedFile[],
 ): Promise<string[]> {
-  const [files, config] = await Promise.all([
+  const [files, current] = await Promise.all([
     readJson<WantedFile[]>(runner, `${CURRENT_LINK}/files.json`),
     readJson<unknown>(runner, `${CURRENT_LINK}/config.json`),
   ]);
   const old = new Map((files ?? []).map((file) => [file.path, file.content]));
   const paths = rendered.filter(({ path, content }) => old.get(path) !== content).map(({ path }) => path);
   const gone = [...old.keys()].filter((path) => !rendered.some((file) => file.path === path));
-  return JSON.stringify(config) === JSON.stringify(input.config)
+  return JSON.stringify(current) === JSON.stringify(config)
     ? [...paths, ...gone]
     : [...paths, ...gone, "config.json"];
 }

@@ -2,7 +2,6 @@
  * Says how the last activation went. Reads files only, but that it may give an armed host more time.
  */
 import type { Capabilities } from "../facts.ts";
-import { extend } from "./armed.ts";
 import { type Context, readJson, readState } from "./context.ts";
 import { ACTIVATION_FILE, CAPABILITIES_FILE } from "./paths.ts";
 import type { StatusRequest, StatusResult } from "./protocol.ts";
@@ -11,13 +10,16 @@ import type { Activation } from "./up.ts";
 /** After a boot the activation counts as running until mobula.service has said otherwise. */
 export async function status(request: StatusRequest, context: Context): Promise<StatusResult> {
   const { runner } = context;
-  const [activation, capabilities, state, bootId] = await Promise.all([
-    readJson<Activation>(runner, ACTIVATION_FILE),
+  const activation = await readActivation(request.waitMilliseconds ?? 0, context);
+  const [capabilities, state, bootId] = await Promise.all([
     readJson<Capabilities>(runner, CAPABILITIES_FILE),
     readState(runner),
     readBootId({ runner }),
   ]);
-  if (activation?.status === "done" && request.extendSeconds) await extend(request.extendSeconds, context);
+  if (activation?.status === "done" && request.extendSeconds) {
+    const { extend } = await import("./armed.ts");
+    await extend(request.extendSeconds, context);
+  }
   return {
     generation: state?.generation ?? 0,
     activation: activation?.status ?? "running",
@@ -25,6 +27,23 @@ export async function status(request: StatusRequest, context: Context): Promise<
     bootId,
     ...(activation?.error ? { error: activation.error } : {}),
   };
+}
+
+/** Milliseconds between two looks at an activation that is under way. */
+const INTERVAL = 25;
+
+/** How the activation went; one that is under way is waited for. */
+async function readActivation(
+  waitMilliseconds: number,
+  { runner, clock }: Pick<Context, "runner" | "clock">,
+): Promise<Activation | undefined> {
+  const deadline = clock.now() + waitMilliseconds;
+  while (true) {
+    const activation = await readJson<Activation>(runner, ACTIVATION_FILE);
+    const isRunning = (activation?.status ?? "running") === "running";
+    if (!isRunning || clock.now() + INTERVAL > deadline) return activation;
+    await clock.pause(INTERVAL);
+  }
 }
 
 /**

@@ -3,7 +3,8 @@
  * not take the processor away from those who carry the packets, and addresses that move shall not wait for a program to be started.
  * The text is pure; `askUapi` and `tellUapi` connect to the socket. The kernel has none.
  */
-import { Buffer } from "node:buffer";
+import { decodeBase64, encodeBase64 } from "@std/encoding/base64";
+import { decodeHex, encodeHex } from "@std/encoding/hex";
 import { LINK } from "../net/network.ts";
 
 /** Cross-platform interface of WireGuard (its "cross-platform userspace implementation" page). */
@@ -81,7 +82,7 @@ export function parsePeers(text: string): Peers | undefined {
   let peer = "";
   for (const line of text.split("\n")) {
     const [name = "", value = ""] = line.split("=");
-    if (name === "public_key") peer = Buffer.from(value, "hex").toString("base64");
+    if (name === "public_key") peer = encodeBase64(decodeHex(value));
     if (peer === "") continue;
     if (name === "last_handshake_time_sec") handshakes.set(peer, Number(value));
     if (name === "allowed_ip") holders.add(peer);
@@ -92,7 +93,7 @@ export function parsePeers(text: string): Peers | undefined {
 /** The whole question; a peer that is not there is not made. */
 export function renderMoves(moves: readonly Move[]): string {
   const lines = moves.flatMap(({ publicKey, allowedIps }) => [
-    `public_key=${Buffer.from(publicKey, "base64").toString("hex")}`,
+    `public_key=${encodeHex(decodeBase64(publicKey))}`,
     "update_only=true",
     "replace_allowed_ips=true",
     ...allowedIps.map((address) => `allowed_ip=${address}`),

@@ -8,14 +8,12 @@
 import type { Baseline, HostStateFile, Policy } from "../facts.ts";
 import { baselineDifferences, downSteps, hasExternal, isTaken, isUntouched } from "../net/down.ts";
 import { lookScript, parseSeen, type Seen } from "../net/seen.ts";
-import { pause } from "../pause.ts";
-import { HEAL_UNIT, MAIN_UNIT } from "../render/units.ts";
+import { HEAL_UNIT, MAIN_UNIT, ROLLBACK_UNIT } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { type Armed, disarm, readArmed, uptime, whereTo } from "./armed.ts";
 import { BASELINE_SCRIPT, parseBaseline, parsePolicy, POLICY_SCRIPT } from "./baseline.ts";
 import { type Context, generationDir, readInput, readJson, readState, writeJson } from "./context.ts";
 import { FORGET_NIC, LAST_SCRIPT, leavePaths, leavePlan, OUR_UNITS } from "./leave.ts";
-import { lockedArmed, lockedByForce } from "./lock.ts";
 import {
   ACTIVATION_FILE,
   ARMED_FILE,
@@ -40,11 +38,13 @@ const MAX_ROUNDS = 5;
 
 /** Carries out what is armed, if its time has come; does nothing on a host that is not armed. */
 export async function undo(context: Context): Promise<void> {
-  const { runner } = context;
-  if (!await isDue(runner)) return;
+  const { runner, locks } = context;
+  const due = await isDue(runner);
+  if (!due) return;
+  if (await readBootId(context) !== due.bootId) await retryLater(runner);
   const kill = ["systemctl", "kill", "--signal=KILL", MAIN_UNIT, HEAL_UNIT];
   await runner.run({ title: "end what is under way", argv: kill });
-  await lockedByForce(LOCK_PATIENCE, async () => {
+  await locks.lockedByForce(LOCK_PATIENCE, async () => {
     // It may have been confirmed in the last moment.
     const armed = await isDue(runner);
     if (!armed) return;
@@ -53,6 +53,25 @@ export async function undo(context: Context): Promise<void> {
     if (armed.previous > 0) await backToGeneration(armed, context);
     else await backToBaseline(armed, context);
   });
+}
+
+/** Seconds after which a rollback that a boot has begun, and that did not succeed, is begun again. */
+const RETRIES = [20, 40, 80, 200, 600, 3600];
+
+/**
+ * The timer ended with the boot in which it was started. Without it a rollback that fails at boot would not be tried again. Its start is
+ * not waited for: at boot it may come after the network, and the network after this.
+ */
+async function retryLater(runner: Runner): Promise<void> {
+  const [first, ...more] = RETRIES;
+  const argv = [
+    ...["systemd-run", "--quiet", "--no-block", `--unit=${ROLLBACK_UNIT}`, `--on-active=${first}`],
+    ...[
+      "--timer-property=AccuracySec=1s",
+      ...more.map((seconds) => `--timer-property=OnActiveSec=${seconds}`),
+    ],
+  ];
+  await runner.run({ title: "start the timer of the rollback", argv }).catch(() => {});
 }
 
 /** What is armed, if it has failed, or nobody has asked for more time meanwhile. */
@@ -69,7 +88,7 @@ async function isDue(runner: Runner): Promise<Armed | undefined> {
 }
 
 async function backToGeneration(armed: Armed, context: Context): Promise<void> {
-  const { runner, report } = context;
+  const { runner, clock, report } = context;
   report(`go back to generation ${armed.previous}`);
   await runStep(runner, {
     title: `make generation ${armed.previous} current`,
@@ -83,7 +102,7 @@ async function backToGeneration(armed: Armed, context: Context): Promise<void> {
   });
   await tell(runner, armed);
   if (!await wasInterrupted(armed, runner)) {
-    const since = new Date().toISOString();
+    const since = new Date(clock.now()).toISOString();
     const installed = { schema: 1, status: "installed", phase: "rollback" } as const;
     await writeJson(
       runner,
@@ -126,7 +145,7 @@ async function giveBack(baseline: Baseline, armed: Armed, context: Context): Pro
     const { seen, policy } = await lookAround(baseline, runner);
     // A baseline of another machine, and nothing begun: there is nothing to give back.
     if (isUntouched(seen) && !hasExternal(baseline, seen)) return;
-    if (!sameBoot && isTaken(baseline, seen)) await markTaken(armed, runner);
+    if (!sameBoot && isTaken(baseline, seen)) await markTaken(armed, context);
     const steps = downSteps(baseline, seen, { restoreSettled: sameBoot, policy });
     // What has failed may be possible later; its time is when all else is done.
     if (steps.length === 0 || round > 0 && steps.every(({ mayFail }) => mayFail)) return;
@@ -135,9 +154,11 @@ async function giveBack(baseline: Baseline, armed: Armed, context: Context): Pro
 }
 
 /** From here on the addresses are ours to restore, also if this run is killed. */
-async function markTaken(armed: Armed, runner: Runner): Promise<void> {
+async function markTaken(armed: Armed, { runner, locks }: Context): Promise<void> {
   const bootId = await readBootId({ runner });
-  await lockedArmed(() => writeJson(runner, ARMED_FILE, { ...armed, bootId, deadline: 0 } satisfies Armed));
+  await locks.lockedArmed(() =>
+    writeJson(runner, ARMED_FILE, { ...armed, bootId, deadline: 0 } satisfies Armed)
+  );
 }
 
 async function lookAround(
@@ -155,15 +176,15 @@ async function lookAround(
 async function settle(baseline: Baseline, armed: Armed, context: Context): Promise<readonly string[]> {
   // At boot the network's manager has not even begun.
   if (await readBootId(context) !== armed.bootId && !await isMarked(context.runner)) return [];
-  const { runner, report } = context;
-  const deadline = Date.now() + SETTLE_PATIENCE;
+  const { runner, clock, report } = context;
+  const deadline = clock.now() + SETTLE_PATIENCE;
   const reportOnce = once(report);
   let calm = 0;
   while (true) {
     const differences = await differencesNow(baseline, runner);
     calm = differences.length === 0 ? calm + 1 : 0;
-    if (calm === CALM || Date.now() > deadline) return differences;
-    await pause(500);
+    if (calm === CALM || clock.now() > deadline) return differences;
+    await clock.pause(500);
     const { seen, policy } = await lookAround(baseline, runner);
     if (!hasExternal(baseline, seen)) return differences;
     await runSteps(runner, downSteps(baseline, seen, { restoreSettled: true, policy }), reportOnce);
@@ -204,10 +225,8 @@ async function finish(armed: Armed, differences: readonly string[], context: Con
       argv: ["systemctl", "unmask", ...units],
     };
     if (units.length > 0) await runSteps(runner, [unmask], context.report);
-  } else {
-    await tell(runner, armed, differences);
-    await forgetInstallation(armed, runner);
-  }
+  } else await tell(runner, armed, differences);
+  await forgetInstallation(armed, runner);
   await disarm(context);
   const argv = ["sh", "-c", LAST_SCRIPT, "sh", armed.uninstall ? "uninstall" : "keep"];
   await runStep(runner, { title: "remove what is left", argv });
@@ -216,7 +235,7 @@ async function finish(armed: Armed, differences: readonly string[], context: Con
 /** The next push installs as if for the first time, from the network that it finds then. */
 async function forgetInstallation(armed: Armed, runner: Runner): Promise<void> {
   await runner.writeFile({ path: BASELINE_FILE, content: undefined });
-  if (await wasInterrupted(armed, runner)) return;
+  if (!armed.uninstall && await wasInterrupted(armed, runner)) return;
   await runner.writeFile({ path: STATE_FILE, content: undefined });
 }
 

@@ -3,15 +3,21 @@
  */
 import { CommandError, HostError } from "../errors.ts";
 import { movesNic } from "../net/steps.ts";
-import { type HostInput, wantedNetwork } from "../net/wanted.ts";
-import { pause } from "../pause.ts";
+import type { HostInput } from "../net/wanted.ts";
 import type { Runner } from "../step.ts";
 import { giveUp } from "./armed.ts";
 import { type Context, readInput, readJson, writeJson } from "./context.ts";
 import { lookAtHost } from "./look.ts";
-import { locked } from "./lock.ts";
 import { ACTIVATION_FILE, PENDING_DIR } from "./paths.ts";
-import { firstReloads, type HostPlan, planHost, planTitles, type Reload, type SeenHost } from "./plan.ts";
+import {
+  firstReloads,
+  type HostPlan,
+  planHost,
+  planTitles,
+  type Reload,
+  type SeenHost,
+  wantedHost,
+} from "./plan.ts";
 import { runSteps } from "./run_steps.ts";
 
 /** How an activation went; /run/mobula/activation.json. */
@@ -30,7 +36,7 @@ const UDEV_DEADLINE = 20;
 
 /** Carries out the plan until nothing is left to do; returns the titles of all that was done. */
 export async function up(context: Context): Promise<readonly string[]> {
-  return await locked(async () => {
+  return await context.locks.locked(async () => {
     const input = await readInput(context.runner);
     // A restarted daemon may be healed in a second try; an activation has failed with its first one.
     const before = await readJson<Activation>(context.runner, ACTIVATION_FILE);
@@ -56,8 +62,9 @@ export async function up(context: Context): Promise<readonly string[]> {
 /** The plan for the current generation, and whether carrying it out takes the external interface away from this connection. */
 export async function currentPlan({ runner }: Context): Promise<{ plan: HostPlan; cutsConnection: boolean }> {
   const input = await readInput(runner);
-  const seen = await lookAtHost(runner, input);
-  return { plan: planHost(input, seen), cutsConnection: movesNic(wantedNetwork(input), seen.network) };
+  const wanted = wantedHost(input);
+  const seen = await lookAtHost(runner, input, wanted);
+  return { plan: planHost(input, seen, wanted), cutsConnection: movesNic(wanted.network, seen.network) };
 }
 
 /** Writes the plan's files and carries out what has to come before the network's steps. What is owed then are the other reloads. */
@@ -120,15 +127,16 @@ async function forgetReloads(runner: Runner, names: readonly Reload[]): Promise<
 }
 
 /** At boot the card may be a moment late. */
-async function planWithNic({ runner }: Context, input: HostInput): Promise<HostPlan> {
-  const deadline = Date.now() + NIC_DEADLINE;
+async function planWithNic({ runner, clock }: Context, input: HostInput): Promise<HostPlan> {
+  const deadline = clock.now() + NIC_DEADLINE;
+  const wanted = wantedHost(input);
   while (true) {
-    const seen: SeenHost = await lookAtHost(runner, input);
+    const seen: SeenHost = await lookAtHost(runner, input, wanted);
     try {
-      return planHost(input, seen);
+      return planHost(input, seen, wanted);
     } catch (error) {
-      if (!(error instanceof HostError) || Date.now() > deadline) throw error;
-      await pause(200);
+      if (!(error instanceof HostError) || clock.now() > deadline) throw error;
+      await clock.pause(200);
     }
   }
 }

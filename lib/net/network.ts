@@ -1,6 +1,7 @@
 /**
- * The network of one host as data: the same shape for what is wanted and for what is seen. Types and names only.
+ * The network of one host as data: the same shape for what is wanted and for what is seen. Types, names, and who is whose peer.
  */
+import { oncePer } from "../remember.ts";
 import type { Namespace } from "../step.ts";
 
 /** The network namespace an object lives in. */
@@ -46,9 +47,25 @@ const RELAYS = 3;
 
 /** Who may help towards a peer, in order: those that come next after it, so that not everybody asks the same ones. Peers by ascending id. */
 export function relaysOf(peer: number, peers: readonly number[]): number[] {
-  const at = peers.indexOf(peer);
-  return [...peers.slice(at + 1), ...peers.slice(0, at)].slice(0, RELAYS);
+  return relaysAt(peers.indexOf(peer), peers);
 }
+
+/** The same for the peer at index `place`. */
+export function relaysAt(place: number, peers: readonly number[]): number[] {
+  const next = peers.slice(place + 1, place + 1 + RELAYS);
+  return [...next, ...peers.slice(0, Math.min(Math.max(place, 0), RELAYS - next.length))];
+}
+
+/** The reverse: the indexes, ascending, of those towards whom the host at index `place` of `count` may help. */
+export function relayedAt(place: number, count: number): number[] {
+  const before = Array.from({ length: Math.min(RELAYS, count - 1) }, (_, index) => place - 1 - index);
+  return before.map((other) => (other + count) % count).sort((a, b) => a - b);
+}
+
+/** Ids of all hosts that have a place in the mesh, in the order of the list. */
+export const meshIds = oncePer((hosts: readonly { readonly id: number; readonly publicKey?: string }[]) =>
+  hosts.filter(({ publicKey }) => publicKey !== undefined).map(({ id }) => id)
+);
 
 /** Whether `host` has a place in the mesh of host `self`: its key is known. */
 export function isMeshPeer(

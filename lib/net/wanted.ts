@@ -11,9 +11,10 @@ import {
   WIREGUARD_PORT,
 } from "../address.ts";
 import type { Baseline, Capabilities } from "../facts.ts";
-import type { Forward, HostConfig, PeerHost } from "../fleet.ts";
+import type { Forward, HostConfig, PeerHost, Switching } from "../fleet.ts";
 import { forwardsOf } from "../forward.ts";
 import type { KnownKeys } from "../known_keys.ts";
+import { oncePer } from "../remember.ts";
 import type { Namespace } from "../step.ts";
 import { renderFlows } from "../render/flows.ts";
 import { renderShortcut } from "../render/shortcut.ts";
@@ -24,6 +25,8 @@ import {
   isMeshPeer,
   LINK,
   type Link,
+  type Loaded,
+  meshIds,
   type Neighbour,
   type Network,
   type Route,
@@ -33,6 +36,7 @@ import {
   type Sysctl,
   treePort,
   type Wireguard,
+  type WireguardPeer,
 } from "./network.ts";
 
 /** All that a host's network is a function of. */
@@ -73,15 +77,17 @@ export function wantedNetwork(input: HostInput): Network {
     wireguard: wantedWireguard(config, input.knownKeys),
     switch: wantedSwitch(config, capabilities),
     flows: { text: renderFlows(config, capabilities) },
-    firewall: { text: firewallText(input, forwards) },
+    firewall: wantedFirewall(input),
     shortcut: { text: renderShortcut(config.self) },
     units: wantedUnits(input),
   };
 }
 
-function firewallText({ config, baseline, capabilities }: HostInput, forwards: readonly Forward[]): string {
+/** The gateway's ruleset alone. */
+export function wantedFirewall({ config, baseline, capabilities }: HostInput): Loaded {
+  const forwards = forwardsOf(config, baseline);
   const egress = config.egress ? { egress: config.hosts.map(({ id }) => id) } : {};
-  return renderNftables({ id: config.self, baseline, capabilities, forwards, ...egress });
+  return { text: renderNftables({ id: config.self, baseline, capabilities, forwards, ...egress }) };
 }
 
 /** The namespaces that the host needs: in userspace mode the switch has one of its own. */
@@ -349,13 +355,7 @@ export function peerAllowedIps(id: number): string[] {
 function wantedWireguard(config: HostConfig, known?: KnownKeys): Wireguard {
   const own = config.hosts.find((host) => host.id === config.self);
   const peers = config.hosts.filter((host) => isMeshPeer(host, config.self))
-    .map((host) => ({
-      publicKey: host.publicKey ?? "",
-      endpoint: `${host.address}:${WIREGUARD_PORT}`,
-      allowedIps: peerAllowedIps(host.id),
-      label: host.hostname,
-      ...keysOf(host, known),
-    }));
+    .map((host) => known?.hosts[host.id] ? { ...peerOf(host), ...keysOf(host, known) } : peerOf(host));
   const clients = config.extraWires
     .map(({ address, publicKey }) => ({
       publicKey,
@@ -368,6 +368,14 @@ function wantedWireguard(config: HostConfig, known?: KnownKeys): Wireguard {
     peers: [...peers, ...clients],
   };
 }
+
+/** The peer that a host is for all others. */
+const peerOf = oncePer(({ id, address, hostname, publicKey = "" }: PeerHost): WireguardPeer => ({
+  publicKey,
+  endpoint: `${address}:${WIREGUARD_PORT}`,
+  allowedIps: peerAllowedIps(id),
+  label: hostname,
+}));
 
 function keysOf({ id, publicKey = "" }: PeerHost, known?: KnownKeys): { keys?: readonly string[] } {
   const keys = known?.hosts[id];
@@ -398,7 +406,7 @@ function wantedSwitch(config: HostConfig, capabilities: Capabilities): Switch {
   const ports = [
     edgePort(LINK.switch, LINK.accessPort),
     ...(netdev ? [edgePort(LINK.switch, LINK.gatewayPort)] : []),
-    ...config.hosts.filter((peer) => isMeshPeer(peer, id)).flatMap((peer) => tunnelPorts(config, peer.id)),
+    ...tunnelPorts(config),
     ...(config.switching.mode === "direct" ? [relayPort(id)] : []),
   ];
   if (!netdev) return { bridges: [bridge], ports };
@@ -437,11 +445,25 @@ const DIRECT_KEY = 0x6d6f00;
 /** No frame has this VLAN: the switch's own forwarding leaves the port alone, so that losing the flows makes no loop. */
 const NO_VLAN = "4095";
 
+/** The ports towards all peers. */
+function tunnelPorts({ self, hosts, switching }: HostConfig): SwitchPort[] {
+  const local = { "options:local_ip": hostAddresses(self).tunnel };
+  return portsTowards(switching)(meshIds(hosts)).filter(({ peer }) => peer !== self)
+    .flatMap(({ ports }) => ports)
+    .map((port) => ({ ...port, interface: { ...port.interface, ...local } }));
+}
+
+/** The ports towards each host of a fleet; those of all other hosts differ from these in `options:local_ip` alone. */
+const portsTowards = oncePer((switching: Switching) =>
+  oncePer((ids: readonly number[]) => ids.map((peer) => ({ peer, ports: peerPorts(switching, peer) })))
+);
+
 /** The ports towards a peer. BFD on both: the tree takes a dead tunnel out at once, and so do the flows. */
-function tunnelPorts({ self, switching }: HostConfig, peer: number): SwitchPort[] {
+function peerPorts(switching: Switching, peer: number): SwitchPort[] {
   const geneve = {
     type: "geneve",
-    "options:local_ip": hostAddresses(self).tunnel,
+    // Replaced by the host's own address; here for its place in the order of the columns.
+    "options:local_ip": "",
     "options:remote_ip": hostAddresses(peer).tunnel,
     "options:dst_port": String(GENEVE_PORT),
   };

@@ -2,6 +2,7 @@
  * WireGuard: wanted peers against live ones → steps. Only what differs is touched, so other peers lose nothing. Pure.
  */
 import { provenKey } from "../known_keys.ts";
+import { oncePer } from "../remember.ts";
 import type { Step } from "../step.ts";
 import type { Wireguard, WireguardPeer } from "./network.ts";
 import { LINK } from "./network.ts";
@@ -42,8 +43,9 @@ export function wireguardSteps(wanted: Wireguard, seen: Seen["wireguard"]): Step
 }
 
 /** A host that may be using several keys is a peer under each; its addresses belong to the one that it proves to be using. */
-function placeAllowedIps({ keys, ...peer }: WireguardPeer, seen: Seen["wireguard"]): WireguardPeer[] {
-  if (keys === undefined) return [peer];
+function placeAllowedIps(wanted: WireguardPeer, seen: Seen["wireguard"]): WireguardPeer[] {
+  if (wanted.keys === undefined) return [wanted];
+  const { keys, ...peer } = wanted;
   const handshakes = new Map(keys.map((key) => [key, seen?.peers.get(key)?.latestHandshake ?? 0]));
   const isHolder = (key: string) => (seen?.peers.get(key)?.allowedIps.length ?? 0) > 0;
   const holder = provenKey(keys, handshakes, isHolder) ?? keys.find(isHolder) ?? peer.publicKey;
@@ -77,10 +79,17 @@ function isLive(peer: WireguardPeer, seen: Seen["wireguard"]): boolean {
 
 /** The peers in `wg`'s configuration format (wg(8), CONFIGURATION FILE FORMAT). */
 function renderPeers(peers: readonly WireguardPeer[]): string {
-  return peers.map(({ publicKey, endpoint, allowedIps }) => {
-    const address = endpoint ? `Endpoint = ${endpoint}\n` : "";
-    // Without the line a peer is left with none, which is not a value.
-    const allowed = allowedIps.length > 0 ? `AllowedIPs = ${allowedIps.join(", ")}\n` : "";
-    return `[Peer]\nPublicKey = ${publicKey}\n${allowed}${address}`;
-  }).join("\n");
+  return peers.map(renderPeer).join("\n");
 }
+
+/** One text for all hosts that have the peer. */
+const renderPeer = oncePer(({ publicKey, endpoint, allowedIps }: WireguardPeer): string =>
+  [
+    "[Peer]",
+    `PublicKey = ${publicKey}`,
+    // Without the line a peer is left with none, which is not a value.
+    ...(allowedIps.length > 0 ? [`AllowedIPs = ${allowedIps.join(", ")}`] : []),
+    ...(endpoint ? [`Endpoint = ${endpoint}`] : []),
+    "",
+  ].join("\n")
+);

@@ -6,6 +6,7 @@ import type { Baseline } from "../facts.ts";
 import type { HostConfig } from "../fleet.ts";
 import { LINK } from "../net/network.ts";
 import { RUN_DIR } from "../net/seen.ts";
+import { oncePer } from "../remember.ts";
 import { HEADER } from "./header.ts";
 
 /** Where the configuration files of our daemons lie on a host. */
@@ -50,11 +51,18 @@ export function renderDnsmasq(
 }
 
 /** The names of the network: every host's at its access address, and the extra ones. */
-export function renderHosts(config: HostConfig): string {
-  return [
-    HEADER,
-    ...config.hosts.map(({ id, hostname }) => `${hostAddresses(id).access} ${hostname}`),
-    ...config.extraHosts.map(({ address, hostname }) => `${address} ${hostname}`),
-    "",
-  ].join("\n");
+export function renderHosts({ hosts, extraHosts }: Pick<HostConfig, "hosts" | "extraHosts">): string {
+  return namesOf(hosts)(extraHosts);
 }
+
+/** The same text for all hosts of a fleet. */
+const namesOf = oncePer((hosts: HostConfig["hosts"]) =>
+  oncePer((extraHosts: HostConfig["extraHosts"]) =>
+    [
+      HEADER,
+      ...hosts.map(({ id, hostname }) => `${hostAddresses(id).access} ${hostname}`),
+      ...extraHosts.map(({ address, hostname }) => `${address} ${hostname}`),
+      "",
+    ].join("\n")
+  )
+);

@@ -11,7 +11,7 @@
 import { hostAddresses } from "../address.ts";
 import type { Baseline } from "../facts.ts";
 import type { HostConfig } from "../fleet.ts";
-import { EGRESS, isMeshPeer, LINK } from "../net/network.ts";
+import { EGRESS, LINK, meshIds } from "../net/network.ts";
 import { RUN_DIR } from "../net/seen.ts";
 import { DETOUR_PROTOCOL } from "../net/steps.ts";
 import { ETC_DIR, UPSTREAM_FILE, upstreamOf } from "./dnsmasq.ts";
@@ -28,7 +28,7 @@ const PRIORITIES = { near: 10109, egress: 10110, trial: 10111 } as const;
 /** The settings as shell variables; those who come next are asked first, so that not everybody asks the same one. */
 export function renderEgress(config: HostConfig, baseline: Pick<Baseline, "resolvers">): string {
   const { egress, hosts, self } = config;
-  const peers = hosts.filter((host) => isMeshPeer(host, self)).map(({ id }) => id);
+  const peers = meshIds(hosts);
   const order = [...peers.filter((id) => id > self), ...peers.filter((id) => id < self)];
   const lines = egress
     ? [

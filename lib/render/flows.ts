@@ -8,8 +8,10 @@
 import { hostAddresses, hostMac } from "../address.ts";
 import type { Capabilities } from "../facts.ts";
 import type { HostConfig } from "../fleet.ts";
-import { directPort, isMeshPeer, LINK, relaysOf, treePort } from "../net/network.ts";
+import { directPort, LINK, meshIds, relayedAt, relaysAt, treePort } from "../net/network.ts";
+import { oncePer } from "../remember.ts";
 import { HEADER } from "./header.ts";
+import { joinPieces, type Pieces, withPieces } from "./pieces.ts";
 
 /**
  * Tables: where a frame comes from; who has its destination (learned); whose path is held back (run-paths); what is for this host;
@@ -65,58 +67,94 @@ const MULTICAST = "01:00:00:00:00:00/01:00:00:00:00:00";
 
 /** The text for one host; in a fleet that switches by the tree alone, the one flow that every bridge has to begin with. */
 export function renderFlows(config: HostConfig, capabilities: Capabilities): string {
-  const lines = config.switching.mode === "tree" ? [NORMAL_FLOW] : directLines(config, capabilities);
-  return `${HEADER}\n${lines.join("\n")}\n`;
+  return `${HEADER}\n${config.switching.mode === "tree" ? NORMAL_FLOW : directFlows(config, capabilities)}`;
 }
 
-const NORMAL_FLOW = `flow table=${TABLE.origin},priority=0,actions=NORMAL`;
+const NORMAL_FLOW = `flow table=${TABLE.origin},priority=0,actions=NORMAL\n`;
 
-function directLines(config: HostConfig, { datapath }: Capabilities): string[] {
+/**
+ * What the flows of all hosts of a fleet have in common: nearly all of their megabytes. Each text has a piece for each host that has a
+ * key; a host's own flows lack its own piece.
+ */
+interface FleetFlows {
+  readonly ids: readonly number[];
+  readonly groups: Pieces;
+  readonly frames: Pieces;
+  readonly outputs: Pieces;
+}
+
+const fleetFlows = oncePer((ids: readonly number[]): FleetFlows => ({
+  ids,
+  groups: joinPieces(ids.map((peer, place) => lines(groupLines(peer, relaysAt(place, ids))))),
+  frames: joinPieces(ids.map((peer) => lines(peerLines(peer)))),
+  outputs: joinPieces(ids.map((peer) => `,${output(treePort(peer))}`)),
+}));
+
+/** The groups towards all peers of the host at index `place`. It is no relay for itself: towards some peers it has other relays. */
+function groupsAt(place: number, { ids, groups }: FleetFlows): string {
+  const peers = ids.toSpliced(place, 1);
+  const others = relayedAt(place, ids.length).map((other): [number, string] => {
+    const relays = relaysAt(other < place ? other : other - 1, peers);
+    return [other, lines(groupLines(ids[other]!, relays))];
+  });
+  return withPieces(groups, [...others, [place, ""] as const].sort(([a], [b]) => a - b));
+}
+
+function directFlows(config: HostConfig, { datapath }: Capabilities): string {
   const { self, switching } = config;
-  const peers = config.hosts.filter((host) => isMeshPeer(host, self)).map(({ id }) => id);
+  const fleet = fleetFlows(meshIds(config.hosts));
+  const place = fleet.ids.indexOf(self);
+  // A host that has no key yet has no piece.
+  const withoutSelf = (pieces: Pieces) => place < 0 ? pieces.text : withPieces(pieces, [[place, ""]]);
+  const outputs = withoutSelf(fleet.outputs).slice(1);
   const access = LINK.accessPort;
   const gateway = datapath === "netdev" ? LINK.gatewayPort : "LOCAL";
   const rate = switching.floodLimit;
-  return [
-    meter(FLOOD_METER, rate),
-    meter(STRANGER_METER, STRANGERS),
-    ...peers.flatMap((peer) => groupLines(peer, peers)),
-    ...[access, gateway].map((port) =>
-      flow(TABLE.origin, 30, `in_port=${port},dl_dst=${LINK_LOCAL}`, ["drop"])
-    ),
-    flow(TABLE.origin, 20, `in_port=${gateway}`, localActions(self)),
-    flow(TABLE.origin, 20, `in_port=${access}`, [
-      `resubmit(,${TABLE.familiar})`,
-      `resubmit(,${TABLE.admit})`,
-    ]),
-    flow(TABLE.admit, 5, "reg4=1", [learnFamiliar(self), ...localActions(self)]),
-    flow(TABLE.admit, 0, "", [`meter:${STRANGER_METER}`, learnFamiliar(self), ...localActions(self)]),
-    // A loop of the user's own brings frames of other hosts and gateways back: they do not live behind this host's link.
-    flow(TABLE.origin, 26, `in_port=${access},dl_src=${hostMac(self, "veth_fac0")}`, localActions(self)),
-    flow(TABLE.origin, 25, `in_port=${access},dl_src=${OUR_MACS}`, ["drop"]),
-    ...peers.flatMap(peerLines),
-    flow(TABLE.origin, 15, `in_port=${LINK.relay}`, ["drop"]),
-    ...peers.length === 0 ? [] : [flow(TABLE.tree, 0, "", peers.map((peer) => output(treePort(peer))))],
-    // What this host has sent came back by a loop: to learn from it would turn the traffic of its own gateway and VMs away from them.
-    flow(TABLE.origin, 12, `tun_id=${self}`, ["drop"]),
-    // Without an origin nobody can be answered on a direct path.
-    flow(TABLE.origin, 0, "", [learn(UNKNOWN_ORIGIN, 0), "NORMAL"]),
-    flow(TABLE.local, 10, `dl_dst=${hostMac(self, "gateway")}`, [output(gateway)]),
-    flow(TABLE.local, 5, `dl_dst=${MULTICAST}`, [output(gateway), output(access)]),
-    flow(TABLE.local, 0, "", [output(access)]),
-    flow(TABLE.out, 5, "reg2=1", ["NORMAL"]),
-    flow(TABLE.out, 0, "", [`meter:${FLOOD_METER}`, "NORMAL"]),
-  ];
+  return lines([meter(FLOOD_METER, rate), meter(STRANGER_METER, STRANGERS)]) +
+    (place < 0 ? fleet.groups.text : groupsAt(place, fleet)) +
+    lines([
+      ...[access, gateway].map((port) =>
+        flow(TABLE.origin, 30, `in_port=${port},dl_dst=${LINK_LOCAL}`, ["drop"])
+      ),
+      flow(TABLE.origin, 20, `in_port=${gateway}`, localActions(self)),
+      flow(TABLE.origin, 20, `in_port=${access}`, [
+        `resubmit(,${TABLE.familiar})`,
+        `resubmit(,${TABLE.admit})`,
+      ]),
+      flow(TABLE.admit, 5, "reg4=1", [learnFamiliar(self), ...localActions(self)]),
+      flow(TABLE.admit, 0, "", [`meter:${STRANGER_METER}`, learnFamiliar(self), ...localActions(self)]),
+      // A loop of the user's own brings frames of other hosts and gateways back: they do not live behind this host's link.
+      flow(TABLE.origin, 26, `in_port=${access},dl_src=${hostMac(self, "veth_fac0")}`, localActions(self)),
+      flow(TABLE.origin, 25, `in_port=${access},dl_src=${OUR_MACS}`, ["drop"]),
+    ]) +
+    withoutSelf(fleet.frames) +
+    lines([
+      flow(TABLE.origin, 15, `in_port=${LINK.relay}`, ["drop"]),
+      ...outputs === "" ? [] : [flow(TABLE.tree, 0, "", [outputs])],
+      // What this host has sent came back by a loop: to learn from it would turn the traffic of its own gateway and VMs away from them.
+      flow(TABLE.origin, 12, `tun_id=${self}`, ["drop"]),
+      // Without an origin nobody can be answered on a direct path.
+      flow(TABLE.origin, 0, "", [learn(UNKNOWN_ORIGIN, 0), "NORMAL"]),
+      flow(TABLE.local, 10, `dl_dst=${hostMac(self, "gateway")}`, [output(gateway)]),
+      flow(TABLE.local, 5, `dl_dst=${MULTICAST}`, [output(gateway), output(access)]),
+      flow(TABLE.local, 0, "", [output(access)]),
+      flow(TABLE.out, 5, "reg2=1", ["NORMAL"]),
+      flow(TABLE.out, 0, "", [`meter:${FLOOD_METER}`, "NORMAL"]),
+    ]);
+}
+
+function lines(all: readonly string[]): string {
+  return all.map((line) => `${line}\n`).join("");
 }
 
 /**
  * To a peer: the direct path as long as BFD says it lives, else through a third host, else by the tree; the same without the direct path;
  * and, as the third host, for others.
  */
-function groupLines(peer: number, peers: readonly number[]): string[] {
+function groupLines(peer: number, relays: readonly number[]): string[] {
   const direct = bucket(directPort(peer), [output(directPort(peer))]);
   const detours = [
-    ...relaysOf(peer, peers).map((relay) =>
+    ...relays.map((relay) =>
       bucket(directPort(relay), [`set_field:${RELAYED + peer}->tun_id`, tunnelTo(relay), output(LINK.relay)])
     ),
     bucket(ALWAYS_LIVE, ["NORMAL"]),

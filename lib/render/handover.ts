@@ -2,12 +2,12 @@
  * In which order the direct paths of a switch that was restarted on purpose speak again. Pure.
  */
 import type { HostConfig } from "../fleet.ts";
-import { directPort, isMeshPeer } from "../net/network.ts";
+import { directPort, meshIds } from "../net/network.ts";
 import { HEADER } from "./header.ts";
 
 /** One line for each part, with the ports of its paths. */
 export function renderHandover({ self, hosts }: HostConfig): string {
-  const peers = hosts.filter((host) => isMeshPeer(host, self)).map(({ id }) => id);
+  const peers = meshIds(hosts).filter((id) => id !== self);
   const lines = handoverOrder(self, peers).map((part) => part.map(directPort).join(" "));
   return `${[HEADER, ...lines].join("\n")}\n`;
 }

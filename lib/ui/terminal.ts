@@ -1,7 +1,7 @@
 /**
- * Which kind of progress fits the place it is shown at. Effects: asks about the terminal and NO_COLOR, writes lines.
+ * Which kind of progress fits the place it is shown at. Effects: asks about the terminal.
  */
-import { setColorEnabled } from "@std/fmt/colors";
+import { writeLine } from "./lines.ts";
 import { LiveProgress } from "./live.ts";
 import { PlainProgress, type Progress, SilentProgress } from "./progress.ts";
 
@@ -11,32 +11,12 @@ export interface OutputOptions {
   readonly verbose?: boolean;
 }
 
-/** Writes one line to standard output. */
-export function writeLine(line: string): void {
-  writeAll(Deno.stdout, `${line}\n`);
-}
-
-/** Writes one line to standard error. */
-export function writeErrorLine(line: string): void {
-  writeAll(Deno.stderr, `${line}\n`);
-}
-
-function writeAll(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
-  let bytes = new TextEncoder().encode(text);
-  while (bytes.length > 0) bytes = bytes.subarray(stream.writeSync(bytes));
-}
-
 /** Live lines on a terminal that has room for them, plain lines elsewhere, nothing beside JSON. */
 export function progressFor({ json, verbose = false }: OutputOptions): Progress {
   if (json) return new SilentProgress();
   const options = { verbose, write: writeLine };
   const live = Deno.stdout.isTerminal() && !verbose && Deno.env.get("TERM") !== "dumb";
   return live ? new LiveProgress(options, rows() - 3) : new PlainProgress(options);
-}
-
-/** Colours only where somebody sees them and nobody has asked for none. */
-export function settleColours(): void {
-  setColorEnabled(Deno.stdout.isTerminal() && !Deno.env.get("NO_COLOR"));
 }
 
 function rows(): number {

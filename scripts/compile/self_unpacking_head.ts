@@ -57,6 +57,16 @@ private() {
   return 1
 }
 
+# The same for "$dir" and "$base", by one program: it runs at each start.
+all_private() {
+  [ ! -h "$base" ] && [ -O "$base" ] && [ ! -h "$dir" ] && [ -O "$dir" ] || return 1
+  case $(cd "$dir" && ls -ld . ..) in
+    d????-??-*"
+"d????-??-*) return 0 ;;
+  esac
+  return 1
+}
+
 demand_private() {
   private "$1" || fail "Cannot run from $1: it is a link, somebody else's, or writable by others;" \\
     "expected a directory that only you can write to: remove it, or set MOBULA_UNPACK_DIR"
@@ -78,6 +88,7 @@ unpack() {
   done
   said=$(mkdir -p -m 700 "$base" 2>&1) || fail_unpacking "$said"
   demand_private "$base"
+  mask=$(umask)
   umask 077
   new=$base/.new-$$
   trap 'rm -rf "$new"' EXIT
@@ -98,6 +109,7 @@ ${renderCuts(parts)}
   said=$(mv "$new" "$dir" 2>&1) || [ -d "$dir" ] || fail_unpacking "$said"
   rm -rf "$new" "$dir/.new-$$"
   trap - EXIT INT HUP TERM
+  umask "$mask"
   tidy
   # Deno keeps the compiled code of a module that ends by itself; the program, when run, exits before: here it is only loaded.
   said=$(start "$dir/warm.js" 2>&1)
@@ -142,8 +154,10 @@ case $base in
 esac
 dir=$base/${hash}
 [ -d "$dir" ] || unpack
-demand_private "$base"
-demand_private "$dir"
+all_private || {
+  demand_private "$base"
+  demand_private "$dir"
+}
 [ -x "$dir/${loader}" ] || fail "Cannot run $dir/${loader}: incomplete, or on a file system mounted noexec;" \\
   "remove $dir, or set MOBULA_UNPACK_DIR to a directory where programs may run"
 start "$dir/${program}" "$@"

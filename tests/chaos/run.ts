@@ -25,17 +25,26 @@ export async function listInjections(
   return all;
 }
 
+/** Where the report goes, and how long injections begin. */
+export interface InjectOptions {
+  readonly write: (line: string) => void;
+  /** `Date.now()` scale. */
+  readonly deadline?: number;
+  readonly onOutcome?: (outcome: Outcome) => Promise<void>;
+}
+
 /** Carries them out until they, or the time, are over; a victim that cannot be repaired is replaced. */
 export async function injectAll(
   stage: ChaosStage,
   injections: readonly Injection[],
-  { write, deadline = Infinity }: { readonly write: (line: string) => void; readonly deadline?: number },
+  { write, deadline = Infinity, onOutcome }: InjectOptions,
 ): Promise<Outcome[]> {
   const outcomes: Outcome[] = [];
   for (const [index, injection] of injections.entries()) {
     if (Date.now() > deadline) break;
     const outcome = await inject(stage, injection).catch((error) => notEvenBegun(injection, error));
     outcomes.push(outcome);
+    await onOutcome?.(outcome);
     write(`${index + 1}/${injections.length} ${renderOutcome(outcome)}`);
     if (outcome.convergedBy === undefined) await replaceVictim(stage);
   }

@@ -46,15 +46,17 @@ export function lastingName(title: string): string {
 /** Wraps the runner that all effects on a host go through. */
 export function makeStrikable(args: readonly string[]): void {
   if (!exists(CHAOS_DIR)) return;
-  const verb = args[0] === "host" ? args[1] ?? "" : args[0] ?? "";
+  let verb = args[0] === "host" ? args[1] ?? "" : args[0] ?? "";
+  if (verb === "session") watchRequests((next) => verb = next);
   const counts = new Map<string, number>();
   const { run, writeFile } = LocalRunner.prototype;
 
   /** Gives how the point is to be struck, if it is. */
   function arrive(fullTitle: string): Order["how"] | undefined {
     const title = lastingName(fullTitle);
-    const nth = (counts.get(title) ?? countLogged(verb, title)) + 1;
-    counts.set(title, nth);
+    const point = `${verb} ${title}`;
+    const nth = (counts.get(point) ?? countLogged(verb, title)) + 1;
+    counts.set(point, nth);
     quietly(() =>
       Deno.writeTextFileSync(LOG_FILE, `${JSON.stringify({ verb, title, nth })}\n`, { append: true })
     );
@@ -93,6 +95,21 @@ export function makeStrikable(args: readonly string[]): void {
     const half = () => quietly(() => Deno.writeTextFileSync(`${file.path}.mobula-new`, "half a fi"));
     await strikeAt(`${file.content === undefined ? "remove" : "write"} ${file.path}`, half);
     await writeFile.call(this, file);
+  };
+}
+
+/** Calls `onVerb` with the verb of each request that the session reads; `extend` comes in the middle of another one. */
+function watchRequests(onVerb: (verb: string) => void): void {
+  const decoder = new TextDecoder();
+  const watch = (chunk: Uint8Array) => {
+    const verbs = [...decoder.decode(chunk, { stream: true }).matchAll(/^\{"id":\d+,"verb":"([\w-]+)"/gm)];
+    for (const [, verb = ""] of verbs) if (verb !== "extend") onVerb(verb);
+  };
+  const read = Deno.stdin.read.bind(Deno.stdin);
+  Deno.stdin.read = async (bytes) => {
+    const count = await read(bytes);
+    if (count !== null) watch(bytes.subarray(0, count));
+    return count;
   };
 }
 

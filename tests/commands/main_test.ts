@@ -136,7 +136,7 @@ Deno.test("mobula keys: a list for people and one for programs", async () => {
 Deno.test("mobula keys generate: a pair that belongs together, another one each time", async () => {
   const first = JSON.parse((await mobula("keys", "generate", "--json")).stdout);
   assertEquals(Object.keys(first), ["private_key", "public_key"]);
-  assertEquals(publicKeyOf(new Secret(first.private_key)), first.public_key);
+  assertEquals(await publicKeyOf(new Secret(first.private_key)), first.public_key);
   const { stdout } = await mobula("keys", "generate");
   assertMatch(stdout, /^private_key: [A-Za-z0-9+/]{43}=\npublic_key: [A-Za-z0-9+/]{43}=\n$/);
   assert(!stdout.includes(first.private_key));
@@ -145,7 +145,7 @@ Deno.test("mobula keys generate: a pair that belongs together, another one each 
 /** Bit of SIGTERM in the masks of /proc/<pid>/status (proc(5)). */
 const TERMINATE = 1n << 14n;
 
-for (const verb of [["host", "probe"], ["host", "listen"]]) {
+for (const verb of [["host", "probe"], ["host", "listen"], ["host", "session"]]) {
   Deno.test(`${verb.join(" ")}: SIGTERM ends it at once, so no shutdown waits for it`, async () => {
     const main = new URL("../../main.ts", import.meta.url).pathname;
     const child = new Deno.Command(Deno.execPath(), {

@@ -25,7 +25,9 @@ Deno.test("callHost: asks by JSON on standard input, tells steps, gives the resu
     RESULT,
   ]);
   const steps: string[] = [];
-  assertEquals(await callHost(ssh, "confirm", {}, (title) => steps.push(title)), { generation: 7 });
+  assertEquals(await callHost(ssh, "confirm", {}, { onStep: (title) => steps.push(title) }), {
+    generation: 7,
+  });
   assertEquals(steps, ["one", "two"]);
   assertEquals(ssh.asked, [[["/opt/mobula/bin/mobula", "host", "confirm"], "{}\n"]]);
 });

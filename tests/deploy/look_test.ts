@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { LOOK_SCRIPT, parseLook } from "../../lib/deploy/look.ts";
+import { look, LOOK_SCRIPT, parseLook } from "../../lib/deploy/look.ts";
+import { CAN_RUN_SSHD, Sshd } from "./sshd.ts";
 
 function captured(name: string) {
   return parseLook(Deno.readTextFileSync(new URL(`look/${name}.txt`, import.meta.url)));
@@ -203,4 +204,29 @@ Deno.test("LOOK_SCRIPT: a module is there if it is loaded, in the kernel, loadab
       containerNothingTried: USERSPACE_CAN,
     },
   );
+});
+
+Deno.test({
+  name: "look: the executable is hashed again when it changes, even with the same size and time",
+  ignore: !CAN_RUN_SSHD,
+  fn: async () => {
+    const sshd = await Sshd.start();
+    try {
+      const ssh = sshd.runner();
+      await ssh.connect();
+      const file = "/opt/mobula/bin/mobula";
+      const write = (text: string) => `echo ${text} >${file}; chmod 755 ${file}; touch -d 2026-01-02 ${file}`;
+      const hashOf = async () => (await look("web1", ssh)).executableHash;
+      const expected = async () => (await sshd.inside(`sha256sum ${file}`)).split(" ")[0];
+      await sshd.inside(`mkdir -p /opt/mobula/bin /run/mobula; ${write("one")}`);
+      for (const _ of ["first", "remembered"]) assertEquals(await hashOf(), await expected());
+      assertEquals((await sshd.inside("cat /run/mobula/executable")).split("\n")[1], await expected());
+      await sshd.inside(write("two"));
+      assertEquals(await hashOf(), await expected());
+      await sshd.inside("echo half >/run/mobula/executable");
+      assertEquals(await hashOf(), await expected());
+    } finally {
+      await sshd.stop();
+    }
+  },
 });

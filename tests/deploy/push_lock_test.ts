@@ -151,11 +151,16 @@ lockTest(
 );
 
 const SLOW_HOST = `#!/bin/sh
-read -r request
-echo "$2" >>/opt/calls
-case $2 in
-prepare) while [ ! -f /opt/go-on ]; do sleep 0.1; done; echo '{"event":"error","kind":"HostError","message":"Cannot do it"}'; exit 1 ;;
-esac
+[ "$2" = session ] || exit 2
+while read -r line; do
+  case $line in
+    '{"id":1,"verb":"prepare",'*)
+      echo prepare >>/opt/calls
+      while [ ! -f /opt/go-on ]; do sleep 0.1; done
+      echo '{"event":"error","id":1,"kind":"HostError","message":"Cannot do it"}'
+      ;;
+  esac
+done
 `;
 
 lockTest(

@@ -9,15 +9,23 @@ import { CAN_RUN_SSHD, Sshd } from "./sshd.ts";
 
 /** Answers like a host, writes down what it was asked, and cuts the connection where a real one does. */
 const FAKE_HOST = `#!/bin/sh
-read -r request
-printf '%s %s\\n' "$2" "$request" >>/opt/calls
-[ -f /opt/fail-$2 ] && { echo '{"event":"error","kind":"HostError","message":"Cannot do it: asked to fail; expected not to"}'; exit 1; }
-answer() { printf '{"event":"result","result":%s}\\n' "$1"; }
+[ "$2" = session ] || exit 2
+echo '{"event":"ready"}'
+answer() { printf '{"event":"result","id":%s,"result":%s}\\n' "$id" "$1"; }
+while read -r line; do
+id=\${line#*\\"id\\":}; id=\${id%%,*}
+verb=\${line#*\\"verb\\":\\"}; verb=\${verb%%\\"*}
+request=\${line#*\\"request\\":}; request=\${request%?}
+printf '%s %s\\n' "$verb" "$request" >>/opt/calls
+if [ -f /opt/fail-$verb ]; then
+  printf '{"event":"error","id":%s,"kind":"HostError","message":"Cannot do it: asked to fail; expected not to"}\\n' "$id"
+  continue
+fi
 kernel='{"wireguard":"kernel","datapath":"system"}'
 boot=boot$(cat /opt/boots 2>/dev/null | wc -l)
-case $2 in
+case $verb in
 prepare)
-  echo '{"event":"step","title":"make key"}'
+  printf '{"event":"step","id":%s,"title":"make key"}\\n' "$id"
   new=true; [ -f /opt/installed ] && new=false
   answer "{\\"publicKey\\":\\"$(cat /opt/key)\\",\\"capabilities\\":$kernel,\\"newlyInstalled\\":$new,\\"packagesInstalled\\":[],\\"underlayMtu\\":1500}" ;;
 stage) answer '{"generation":1,"changed":true,"files":["/etc/a"]}' ;;
@@ -29,6 +37,7 @@ probe) answer "{\\"pings\\":[1.5],\\"names\\":[\\"10.31.128.2\\"],\\"capabilitie
 confirm) touch /opt/installed; answer '{"generation":1}' ;;
 reboot) answer "{\\"bootId\\":\\"$boot\\"}"; echo >>/opt/boots; kill -9 $PPID ;;
 esac
+done
 `;
 
 const KEY = "hIA3ikjlSOAo0qqrI+rXaS3ZH04nx7Q2YQ4m2Syzd+U=";
@@ -152,7 +161,7 @@ pushTest("push: all phases in their order, and nothing sent the second time", as
 pushTest("push: an answer that dies with the connection is asked for again over a new one", async (bench) => {
   await bench.sshd.inside("touch /opt/cut");
   const { result, verbs } = await bench.push({ reboot: false });
-  assertEquals(result.exitCode, 0);
+  assertEquals(result.exitCode, 0, bench.lines.join("\n"));
   assertEquals(verbs, ["prepare", "stage", "activate", "status", "probe", "confirm"]);
 });
 
@@ -178,8 +187,8 @@ pushTest(
       `198.51.100.3: "${other}" # since 2026-01-02T03:04:05Z\n`,
     );
     const program = FAKE_HOST.replace(
-      "read -r request",
-      'read -r request; cp /opt/calls /opt/all 2>/dev/null; echo "$request" >>/opt/requests',
+      "printf '%s %s",
+      `echo "$request" >>/opt/requests; printf '%s %s`,
     );
     await Deno.writeTextFile(`${directory}/program`, program);
     const { result } = await bench.push({ reboot: false });

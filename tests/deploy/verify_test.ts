@@ -1,8 +1,15 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { stripAnsiCode } from "@std/fmt/colors";
 import type { Depth } from "../../lib/deploy/checks.ts";
-import type { Executor } from "../../lib/deploy/host_call.ts";
-import { checksFor, judge, probeRequest, type Verification, verify } from "../../lib/deploy/verify.ts";
+import { callHost, type Executor } from "../../lib/deploy/host_call.ts";
+import {
+  checksFor,
+  judge,
+  type Prober,
+  probeRequest,
+  type Verification,
+  verify,
+} from "../../lib/deploy/verify.ts";
 import { LISTENING, type ProbeRequest } from "../../lib/host/protocol.ts";
 import type { PathState } from "../../lib/net/live_state.ts";
 import { renderVerification } from "../../lib/ui/matrix.ts";
@@ -95,7 +102,10 @@ function verifyFleet(
   depth: Depth = "quick",
 ): Promise<Verification> {
   const hosts = answering.map((_, index) => hostOf(index + 2));
-  const probers = answering.map((ssh, index) => ({ host: hosts[index]!, ssh }));
+  const probers = answering.map((ssh, index): Prober => ({
+    host: hosts[index]!,
+    calls: { call: (verb, request, options) => callHost(ssh, verb, request, options) },
+  }));
   return verify(probers, { targets: hosts, extraHosts: EXTRA, parallel: 5, deadline, rest: 1, depth });
 }
 

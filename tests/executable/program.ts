@@ -15,6 +15,7 @@ export interface Seen {
   /** Environment of a child process, as far as the runtime or the loader could have put it there. */
   readonly childEnvironment: string;
   readonly publicKeyLength: number;
+  readonly umask: number;
 }
 
 async function look(): Promise<Seen> {
@@ -29,6 +30,7 @@ async function look(): Promise<Seen> {
     stdin: await new Response(Deno.stdin.readable).text(),
     childEnvironment: new TextDecoder().decode(child.stdout),
     publicKeyLength: (await crypto.subtle.exportKey("raw", pair.publicKey)).byteLength,
+    umask: Deno.umask(),
   };
 }
 

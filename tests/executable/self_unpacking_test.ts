@@ -57,6 +57,20 @@ Deno.test("self-unpacking: unpacks once", async () => {
   assertEquals(await namesIn(base), [hash]);
 });
 
+Deno.test("self-unpacking: a later start runs one program beside its own", async () => {
+  const base = await newBase();
+  await execute([file, "--version"], unpackInto(base));
+  const programs = await newBase();
+  const text = `#!/bin/sh\necho "$0 $*" >>"${programs}/log"\nexec /bin/ls "$@"\n`;
+  await Deno.writeTextFile(`${programs}/ls`, text, { mode: 0o755 });
+  // Any other program is not found, and the shell says so.
+  const { env } = unpackInto(base);
+  const { code, stdout, stderr } = await execute([file, "--version"], { env: { ...env, PATH: programs } });
+  assertMatch(stdout, VERSION);
+  assertEquals([code, stderr], [0, ""]);
+  assertEquals(await Deno.readTextFile(`${programs}/log`), `${programs}/ls -ld . ..\n`);
+});
+
 Deno.test("self-unpacking: the program sees arguments, stdin and its own file, its children nothing of the head", async () => {
   const words = ["look", "a b", "$(c)", "", "-x", "--version=1"];
   const { stdout, stderr } = await execute([file, ...words], {
@@ -72,6 +86,15 @@ Deno.test("self-unpacking: the program sees arguments, stdin and its own file, i
   const own = /^MOBULA_(UNPACK_DIR|TEST_\w+|LAB_\w+|VM_\w+)=/;
   assertEquals(seen.childEnvironment.split("\n").filter((line) => !own.test(line)), [""]);
   assertEquals(seen.publicKeyLength, 32);
+});
+
+Deno.test("self-unpacking: the program has the umask of its caller, also in the start that unpacks", async () => {
+  const base = await newBase();
+  const script = 'umask 027 && MOBULA_UNPACK_DIR="$2" "$1" look';
+  for (const _ of ["unpacks", "does not"]) {
+    const { stdout } = await execute(["sh", "-c", script, "sh", file, base]);
+    assertEquals((JSON.parse(stdout) as Seen).umask, 0o027);
+  }
 });
 
 Deno.test("self-unpacking: started by a relative path it knows its absolute one", async () => {

@@ -2,7 +2,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { HostError } from "../../lib/errors.ts";
 import { callWords, movesOf, moveWords, silentKeys } from "../../lib/host/follow.ts";
-import { announceKeys, forgetKeys, parseKnownKeys, provenKey } from "../../lib/known_keys.ts";
+import { announceKeys, forgetKeys, provenKey } from "../../lib/known_keys.ts";
+import { parseKnownKeys } from "../../lib/parse_known_keys.ts";
 import { keyOf } from "../net/fixtures.ts";
 
 const [A, B, C, D] = [keyOf(1), keyOf(2), keyOf(3), keyOf(4)];

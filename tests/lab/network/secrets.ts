@@ -29,7 +29,7 @@ export function declareSecrets(proof: Proof): void {
         0,
         "no argument, no log, no output",
       );
-      const prepared = [...argumentLists].filter((argv) => argv.includes("mobula host prepare"));
+      const prepared = [...argumentLists].filter((argv) => argv.includes("mobula host session"));
       assert(prepared.length > 0, "the samples must hold what ran on the hosts");
     },
   );

@@ -1,0 +1,53 @@
+import { assertEquals } from "@std/assert";
+import { type Input, serveSession } from "../../lib/host/session.ts";
+
+/** Lines that a test sends, in chunks that end anywhere. */
+function inputOf(...lines: readonly string[]): Input {
+  const bytes = new TextEncoder().encode(lines.map((line) => `${line}\n`).join(""));
+  let at = 0;
+  return {
+    read(into) {
+      const chunk = bytes.subarray(at, at + 7);
+      at += chunk.length;
+      into.set(chunk);
+      return Promise.resolve(chunk.length === 0 ? null : chunk.length);
+    },
+  };
+}
+
+Deno.test("serveSession: requests overlap, events bear the request's number, other lines are ignored", async () => {
+  const said: unknown[] = [];
+  const slow = Promise.withResolvers<void>();
+  await serveSession(
+    inputOf(
+      '{"id":1,"verb":"slow","request":{"a":1}}',
+      "not a request",
+      '{"id":"one","verb":"slow"}',
+      '{"id":2,"verb":"quick"}',
+    ),
+    async (verb, request, report) => {
+      if (verb === "slow") await slow.promise;
+      report({ event: "result", result: [verb, request] });
+      slow.resolve();
+    },
+    (line) => said.push(JSON.parse(line)),
+  );
+  assertEquals(said, [
+    { event: "ready" },
+    { id: 2, event: "result", result: ["quick", null] },
+    { id: 1, event: "result", result: ["slow", { a: 1 }] },
+  ]);
+});
+
+Deno.test("serveSession: what has begun is finished after the end of the input", async () => {
+  const said: string[] = [];
+  await serveSession(
+    inputOf('{"id":1,"verb":"slow"}'),
+    async (_verb, _request, report) => {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      report({ event: "result", result: "done" });
+    },
+    (line) => said.push(line),
+  );
+  assertEquals(said.at(-1), '{"id":1,"event":"result","result":"done"}');
+});
