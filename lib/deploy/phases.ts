@@ -361,7 +361,8 @@ async function verifyAll(push: PushRun): Promise<void> {
     extraHosts: runs.some(({ earlierKey }) => earlierKey !== undefined) ? [] : push.fleet.extraHosts,
     parallel: push.options.parallel,
     onProgress: (host, text) => push.progress.step(host, text),
-    ...patience(VERIFY_PATIENCE, push),
+    deadline: Date.now() + VERIFY_PATIENCE,
+    signal: push.options.signal,
   });
   for (const host of push.verification.hosts.filter((host) => !isFine(host))) {
     const missing = host.results.filter(({ ok }) => !ok).length;

@@ -106,15 +106,20 @@ async function guarded(asked: Asked, work: () => Promise<void>): Promise<void> {
   }
 }
 
+/** Answers that come late are waited for in later rounds: right after an activation the first ones come as soon as the network is up. */
+const FIRST_ROUNDS = { count: 5, timeout: 1, rest: 100 } as const;
+
 async function askUntilDone(asked: Asked, options: VerifyOptions): Promise<void> {
-  const rest = options.rest ?? 500;
-  while (true) {
+  for (let round = 0;; round++) {
+    const isFirst = round < FIRST_ROUNDS.count;
+    const rest = options.rest ?? (isFirst ? FIRST_ROUNDS.rest : 500);
     const open = asked.results.filter(({ ok }) => !ok);
     options.onProgress?.(
       asked.prober.host.hostname,
       `ask for ${open.length} of ${asked.results.length} answers`,
     );
-    takeAnswers(asked, open, await ask(asked, probeRequest(open)));
+    const request = { ...probeRequest(open), ...(isFirst ? { timeout: FIRST_ROUNDS.timeout } : {}) };
+    takeAnswers(asked, open, await ask(asked, request));
     const done = asked.results.every(({ ok }) => ok);
     if (done || Date.now() + rest > options.deadline || options.signal?.aborted) return;
     await pause(rest);

@@ -22,7 +22,7 @@ import { dial } from "./transfer.ts";
 
 /** Processes, queries and connections under way at once. A refused packet costs ping an idle second. */
 const LANES = { pings: 16, oversize: 64, measured: 8, names: 64, dials: 8 } as const;
-/** Seconds that one answer may take. */
+/** Seconds that one answer may take, unless the request says otherwise. */
 const PATIENCE = 2;
 /** Seconds; for packets of which many are sent and most are lost. */
 const SHORT_PATIENCE = 1;
@@ -45,7 +45,7 @@ export async function probe(request: ProbeRequest, { runner }: Context): Promise
     hasAccess: config.access === "auto",
   };
   const [pings, refused, passes] = await Promise.all([
-    pingTargets(runner, targets, mtus),
+    pingTargets(runner, targets, mtus, { ...FULL, patience: timeoutOf(request) }),
     pingTargets(runner, oversize, mtus, { extra: 1, lanes: LANES.oversize, patience: SHORT_PATIENCE }),
     request.measure ? measureTargets(runner, targets, mtus) : undefined,
   ]);
@@ -72,6 +72,10 @@ export async function probe(request: ProbeRequest, { runner }: Context): Promise
   };
 }
 
+function timeoutOf({ timeout = PATIENCE }: { readonly timeout?: number }): number {
+  return timeout;
+}
+
 /** Where not even a ping came back, a connection is not waited for as long. */
 function shortenHopeless({ pings, dials = [] }: ProbeRequest, answers: readonly Pinged[]): DialTarget[] {
   const silent = new Set(
@@ -95,7 +99,7 @@ async function pingTargets(
   runner: Runner,
   targets: readonly PingTarget[],
   mtus: Mtus,
-  { extra, lanes, patience }: Packets = FULL,
+  { extra, lanes, patience }: Packets,
 ) {
   const pinged = { host: [] as Ping[], gateway: [] as Ping[] };
   for (const { address, from } of targets) {
@@ -145,6 +149,7 @@ export interface InsideRequest {
   readonly world?: boolean;
   /** The gateway's name server. */
   readonly server: string;
+  readonly timeout?: number;
 }
 
 interface InsideResult {
@@ -170,23 +175,24 @@ async function askNamesAndListeners(
 }
 
 async function askInGateway(runner: Runner, request: InsideRequest): Promise<InsideResult> {
-  const { names, dials = [], world = false, server } = request;
+  const { names, dials = [], world = false, server, timeout } = request;
   if (names.length === 0 && dials.length === 0 && !world) return { names: [], dials: [], world: [] };
   const { stdout } = await runner.run({
     title: "ask from the gateway",
     argv: [EXECUTABLE, "host", "inside"],
     namespace: "mobula",
-    stdin: JSON.stringify({ names, dials, world, server }),
+    stdin: JSON.stringify({ names, dials, world, server, timeout }),
   });
   const last = stdout.trimEnd().split("\n").at(-1) ?? "";
   return (JSON.parse(last) as { result: InsideResult }).result;
 }
 
 /** Resolves names, dials listeners and asks the world's name servers, from the namespace that this process is in. */
-export async function askInside({ names, dials = [], world, server }: InsideRequest): Promise<InsideResult> {
+export async function askInside(request: InsideRequest): Promise<InsideResult> {
+  const { names, dials = [], world, server } = request;
   const { queryAddress } = await import("./dns.ts");
   const [resolved, dialled, wrong] = await Promise.all([
-    inParallel(names, LANES.names, ({ name }) => queryAddress(name, server, PATIENCE * 1000)),
+    inParallel(names, LANES.names, ({ name }) => queryAddress(name, server, timeoutOf(request) * 1000)),
     dialAll(dials),
     world ? askWorld(server) : [],
   ]);

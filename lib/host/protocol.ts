@@ -140,6 +140,8 @@ export interface ProbeRequest {
   readonly world?: boolean;
   /** Find the largest packet that passes to each of `pings` that does not answer. */
   readonly measure?: boolean;
+  /** Timeout of one answer, whole seconds; default: 2. */
+  readonly timeout?: number;
 }
 
 /** One address to be pinged with a packet of the network's full size, from the host itself or from its gateway's namespace. */
