@@ -46,13 +46,13 @@ dir=/opt; [ -d "$dir" ] || dir=/
 df -Pk "$dir" 2>/dev/null | { free=; read -r _ && read -r _ _ _ free _; say free-kib "$free"; }
 [ ! -r /etc/os-release ] || section os-release </etc/os-release
 if [ -f ${HOST_EXECUTABLE} ] && [ -x ${HOST_EXECUTABLE} ]; then
-  # Hashed once in each boot, as long as inode, size and times stay.
+  # Hashed once in each boot of an installed host, as long as inode, size and times stay.
   memory=/run/mobula/executable; known=; hash=
   id=$(stat -c '%i %s %y %z' ${HOST_EXECUTABLE} 2>/dev/null)
   if [ -f $memory ]; then { read -r known; read -r hash; } <$memory; fi
   if [ -z "$id" ] || [ "$known" != "$id" ] || [ "\${#hash}" != 64 ]; then
     hash=$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null); hash=\${hash%% *}
-    if [ "$id" ] && [ -d /run/mobula ]; then { printf '%s\\n%s\\n' "$id" "$hash" >$memory; } 2>/dev/null; fi
+    if [ "$id" ] && [ -f "$state" ] && [ -d /run/mobula ]; then { printf '%s\\n%s\\n' "$id" "$hash" >$memory; } 2>/dev/null; fi
   fi
   say executable "$hash"
 fi
