@@ -12,6 +12,7 @@ import {
   BASELINE_FILE,
   CAPABILITIES_FILE,
   CURRENT_LINK,
+  FAILURE_FILE,
   FOLLOWED_FILE,
   INSTALL_DIR,
   KEYS_FILE,
@@ -566,7 +567,14 @@ export class FakeHost {
 
   /** OnFailure of the main unit (see RUN_HEAL). */
   #heal(): void {
-    if (this.files.has(ARMED_FILE)) return;
+    if (this.files.has(ARMED_FILE)) {
+      if (this.#starting.has(ROLLBACK_UNIT)) return;
+      if (!this.files.has(FAILURE_FILE)) {
+        this.files.set(FAILURE_FILE, "what configured the network was killed");
+      }
+      this.#startUnit(ROLLBACK_UNIT).catch(() => {});
+      return;
+    }
     const healing = this.process(HEAL_UNIT, async (context) => {
       for (let tries = 1; tries <= 20; tries++) {
         if (!this.links.has(CURRENT_LINK)) return;

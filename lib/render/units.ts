@@ -371,8 +371,12 @@ start "$@" 2>/dev/null || {
 
 /** Tries for some ten minutes. */
 const RUN_HEAL = `failed() { systemctl is-failed --quiet ${MAIN_UNIT}; }
-# What was tried and has failed is about to be taken back.
-[ ! -e /opt/mobula/armed.json ] || ! failed || exit 0
+# An activation that was tried and has failed is rolled back. One that was killed could not ask for it itself.
+if [ -e /opt/mobula/armed.json ] && failed; then
+  case $(systemctl is-active ${ROLLBACK_UNIT}) in activating | active) exit 0 ;; esac
+  [ -e ${RUN_DIR}/failure ] || printf 'what configured the network was killed' >${RUN_DIR}/failure
+  exec systemctl start --no-block ${ROLLBACK_UNIT}
+fi
 tries=0
 until ${BIN_DIR}/mobula up; do
   [ -e /opt/mobula/current ] || exit 0

@@ -218,7 +218,9 @@ Deno.test({
       const write = (text: string) => `echo ${text} >${file}; chmod 755 ${file}; touch -d 2026-01-02 ${file}`;
       const hashOf = async () => (await look("web1", ssh)).executableHash;
       const expected = async () => (await sshd.inside(`sha256sum ${file}`)).split(" ")[0];
-      await sshd.inside(`mkdir -p /opt/mobula/bin /run/mobula; echo "{}" >/opt/mobula/state.json; ${write("one")}`);
+      await sshd.inside(
+        `mkdir -p /opt/mobula/bin /run/mobula; echo "{}" >/opt/mobula/state.json; ${write("one")}`,
+      );
       for (const _ of ["first", "remembered"]) assertEquals(await hashOf(), await expected());
       assertEquals((await sshd.inside("cat /run/mobula/executable")).split("\n")[1], await expected());
       await sshd.inside(write("two"));

@@ -4,8 +4,9 @@
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { ACTIVATION_FILE, ARMED_FILE } from "../../lib/host/paths.ts";
+import { activate } from "../../lib/host/activate.ts";
 import { uninstall } from "../../lib/host/uninstall.ts";
-import { ROLLBACK_UNIT } from "../../lib/render/units.ts";
+import { MAIN_UNIT, ROLLBACK_UNIT } from "../../lib/render/units.ts";
 import {
   type Bench,
   bench,
@@ -131,5 +132,24 @@ Deno.test("rollback: the host says why, and a rollback to a generation leaves it
     await bench.deployer.activated(NAMES);
     await bench.host.reboot();
     assertEquals([await bench.host.standing(), activationOf(bench.host)], ["generation 1", "done"]);
+  });
+});
+
+Deno.test("rollback: an activation that is killed is rolled back at once, not when its time is over", async () => {
+  await bench(undefined, async (bench) => {
+    const { host, deployer, time } = bench;
+    const connection = deployer.connect();
+    const generation = await deployer.staged({}, connection);
+    host.fate = ({ process, what }) => process === MAIN_UNIT && what.includes("networkd") ? "kill" : "done";
+    await deployer.call("activate", (context) => activate({ generation }, context), connection);
+    const began = time.now();
+    await host.settled();
+    host.fate = undefined;
+    assert(time.now() - began < 60_000, `${time.now() - began} ms`);
+    assertMatch(
+      host.json<{ error: string }>(ACTIVATION_FILE)!.error,
+      /^what configured the network was killed, so/,
+    );
+    await expectSound(bench, ["baseline"], "killed");
   });
 });
