@@ -558,23 +558,26 @@ export class FakeHost {
       await starting;
     } catch (error) {
       this.#failed.add(unit);
-      if (unit === MAIN_UNIT) this.#heal();
+      if (unit === MAIN_UNIT) {
+        this.#afterUp();
+        this.#heal();
+      }
       throw error;
     } finally {
       if (this.#starting.get(unit) === starting) this.#starting.delete(unit);
     }
   }
 
+  /** ExecStopPost of the main unit (see AFTER_UP). */
+  #afterUp(): void {
+    if (!this.files.has(ARMED_FILE) || this.#starting.has(ROLLBACK_UNIT)) return;
+    if (!this.files.has(FAILURE_FILE)) this.files.set(FAILURE_FILE, "what configured the network was killed");
+    this.#startUnit(ROLLBACK_UNIT).catch(() => {});
+  }
+
   /** OnFailure of the main unit (see RUN_HEAL). */
   #heal(): void {
-    if (this.files.has(ARMED_FILE)) {
-      if (this.#starting.has(ROLLBACK_UNIT)) return;
-      if (!this.files.has(FAILURE_FILE)) {
-        this.files.set(FAILURE_FILE, "what configured the network was killed");
-      }
-      this.#startUnit(ROLLBACK_UNIT).catch(() => {});
-      return;
-    }
+    if (this.files.has(ARMED_FILE)) return;
     const healing = this.process(HEAL_UNIT, async (context) => {
       for (let tries = 1; tries <= 20; tries++) {
         if (!this.links.has(CURRENT_LINK)) return;
