@@ -23,6 +23,7 @@ export const BIN_DIR = "/opt/mobula/bin";
 export function networkSteps(wanted: Network, seen: Seen): Step[] {
   const nic = findNic(wanted, seen);
   const restart = switchRestartSteps(wanted, seen);
+  const linkSets = linkSetSteps(wanted, seen, nic);
   return [
     ...namespaceSteps(wanted, seen),
     ...sysctlSteps(wanted, seen),
@@ -39,11 +40,13 @@ export function networkSteps(wanted: Network, seen: Seen): Step[] {
     ...nicSteps(nic),
     // First the gateway: it is what the external interface has moved into.
     ...byScope(["mobula", "mobula-sw", "root"], [
-      ...linkSetSteps(wanted, seen, nic),
+      ...linkSets.filter((step) => !isOffload(step)),
       ...neighbourSteps(wanted, seen),
       ...routeSteps(wanted, seen),
     ]),
     ...ruleSteps(wanted, seen),
+    // Nothing on the path of SSH needs them.
+    ...linkSets.filter(isOffload),
     ...tunnelSteps(wanted.switch.tunnel, seen.switch),
     ...waitSteps(seen),
   ];
@@ -182,14 +185,15 @@ function nicSteps({ wanted, found }: Nic): Step[] {
 const BLANK: Partial<SeenLink> = { up: false, addresses: [] };
 
 function linkSetSteps(wanted: Network, seen: Seen, nic: Nic): Step[] {
-  const steps = wanted.links.flatMap((link) => {
+  return wanted.links.flatMap((link) => {
     if (link.kind === "nic") return attributeSteps(nic.wanted, settledNic(nic));
     const live = findLink(seen, link.scope, link.name) ?? BLANK;
     return [...attributeSteps(link, live), ...addressSteps(link, live)];
   });
-  // What only `ip` does is together then.
-  const isOffload = ({ argv }: Step) => argv[0] === "ethtool";
-  return [...steps.filter(isOffload), ...steps.filter((step) => !isOffload(step))];
+}
+
+function isOffload({ argv }: Step): boolean {
+  return argv[0] === "ethtool";
 }
 
 /** What a link that Open vSwitch has just made anew needs. */
