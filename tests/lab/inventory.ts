@@ -4,9 +4,12 @@
 import { stringify } from "@std/yaml";
 import type { Lab } from "./lab.ts";
 
-/** Where labs run beside each other, a switch that stands still for a moment is not to be taken for dead. */
+/**
+ * Where labs run beside each other, a switch that stands still for a moment is not to be taken for dead, and what idle hosts say to each
+ * other takes processor time from the others.
+ */
 const PATIENCE = Deno.env.get("MOBULA_LAB_BUSY") === "1"
-  ? { mobula_bfd_interval: 300, mobula_bfd_multiplier: 4 }
+  ? { mobula_bfd_interval: 500, mobula_bfd_multiplier: 4 }
   : {};
 
 /** What the inventory says beyond the hosts. */
