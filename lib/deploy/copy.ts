@@ -3,6 +3,7 @@
  * executable's place on the host.
  */
 import { HostError } from "../errors.ts";
+import { HASH_FILE } from "../host/paths.ts";
 import { type Executor, HOST_EXECUTABLE } from "./host_call.ts";
 
 /** The executable as it travels. */
@@ -27,6 +28,7 @@ gzip -dc >"$new"
 hash=$(sha256sum "$new")
 [ "\${hash%% *}" = "$wanted" ] || exit ${WRONG_HASH}
 chmod 755 "$new"
+[ ! -e ${HASH_FILE} ] || rm -f ${HASH_FILE}
 mv -f "$new" "$target"
 trap - EXIT`;
 

@@ -4,6 +4,7 @@
  */
 import { HostError } from "../errors.ts";
 import type { HostFacts, HostStateFile } from "../facts.ts";
+import { FILE_IDENTITY, HASH_FILE } from "../host/paths.ts";
 import { parseServices, SERVICES_SCRIPT } from "../net/services.ts";
 import { HOST_EXECUTABLE } from "./host_call.ts";
 import type { SshRunner } from "./ssh.ts";
@@ -46,13 +47,12 @@ dir=/opt; [ -d "$dir" ] || dir=/
 df -Pk "$dir" 2>/dev/null | { free=; read -r _ && read -r _ _ _ free _; say free-kib "$free"; }
 [ ! -r /etc/os-release ] || section os-release </etc/os-release
 if [ -f ${HOST_EXECUTABLE} ] && [ -x ${HOST_EXECUTABLE} ]; then
-  # Hashed once in each boot of an installed host, as long as inode, size and times stay.
-  memory=/run/mobula/executable; known=; hash=
-  id=$(stat -c '%i %s %y %z' ${HOST_EXECUTABLE} 2>/dev/null)
+  # A push leaves the hash for this boot; it holds as long as inode, size and times stay.
+  memory=${HASH_FILE}; known=; hash=; id=
+  if [ -f $memory ]; then id=$(stat -c '${FILE_IDENTITY}' ${HOST_EXECUTABLE} 2>/dev/null); fi
   if [ -f $memory ]; then { read -r known; read -r hash; } <$memory; fi
   if [ -z "$id" ] || [ "$known" != "$id" ] || [ "\${#hash}" != 64 ]; then
     hash=$(sha256sum ${HOST_EXECUTABLE} 2>/dev/null); hash=\${hash%% *}
-    if [ "$id" ] && [ -f "$state" ] && [ -d /run/mobula ]; then { printf '%s\\n%s\\n' "$id" "$hash" >$memory; } 2>/dev/null; fi
   fi
   say executable "$hash"
 fi

@@ -227,6 +227,7 @@ async function prepare(run: HostRun, push: PushRun): Promise<void> {
       : {}),
     reinstall: push.options.reinstall,
     sshPort: run.facts?.sshPort ?? 22,
+    executableHash: (await push.package)?.hash,
   }, { onStep: steps(run, push) });
 }
 

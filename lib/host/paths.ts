@@ -22,6 +22,10 @@ export const ACTIVATION_FILE = "/run/mobula/activation.json";
 export const FOLLOWED_FILE = "/run/mobula/followed";
 /** Why what is armed has failed already: it is taken back at once. In /run, which no full disk keeps from being written. */
 export const FAILURE_FILE = "/run/mobula/failure";
+/** The identity of the executable's file, and on a second line its SHA-256; gone after a boot. */
+export const HASH_FILE = "/run/mobula/executable";
+/** What tells that a file is the same, for `stat -c`: inode, size, time of the content and of the inode. */
+export const FILE_IDENTITY = "%i %s %y %z";
 export const LOCK_FILE = "/run/mobula/lock";
 /** Held for the moment in which what is armed is changed. */
 export const ARMED_LOCK_FILE = "/run/mobula/armed.lock";

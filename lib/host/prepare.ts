@@ -22,7 +22,16 @@ import type { Runner } from "../step.ts";
 import { BASELINE_SCRIPT, parseBaseline } from "./baseline.ts";
 import { extend } from "./armed.ts";
 import { type Context, readConfig, readJson, readKnownKeys, readState, writeJson } from "./context.ts";
-import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK, MASKED_FILE, STATE_FILE } from "./paths.ts";
+import {
+  BASELINE_FILE,
+  CAPABILITIES_FILE,
+  CURRENT_LINK,
+  EXECUTABLE,
+  FILE_IDENTITY,
+  HASH_FILE,
+  MASKED_FILE,
+  STATE_FILE,
+} from "./paths.ts";
 import type { PrepareRequest, PrepareResult } from "./protocol.ts";
 import { rememberPackages } from "./purge.ts";
 import { liveKey } from "./rotate.ts";
@@ -53,6 +62,7 @@ export async function prepare(request: PrepareRequest, context: Context): Promis
     const packagesInstalled = await installPackages(context, capabilities);
     await storeIfChanged(runner, CAPABILITIES_FILE, capabilities);
     await storeIfChanged(runner, BASELINE_FILE, baseline);
+    await rememberHash(request, runner);
     const [live, known] = [await liveKey(runner), await readKnownKeys(runner)];
     const publicKey = await readOrMakeKey(request, runner, live);
     const fleetMtu = (await readConfig(runner, CURRENT_LINK))?.underlayMtu;
@@ -98,6 +108,14 @@ async function markInstalling({ runner, clock }: Context, generation: number): P
     since,
     generation,
   });
+}
+
+/** For the looks of later pushes and plans in this boot. */
+async function rememberHash({ executableHash }: PrepareRequest, runner: Runner): Promise<void> {
+  if (executableHash === undefined || await runner.readFile(HASH_FILE) !== undefined) return;
+  const script = 'id=$(stat -c "$1" "$2") && printf "%s\\n%s\\n" "$id" "$3" >"$4"';
+  const argv = ["sh", "-c", script, "sh", FILE_IDENTITY, EXECUTABLE, executableHash, HASH_FILE];
+  await runStep(runner, { title: "remember the executable", argv });
 }
 
 async function storeIfChanged(runner: Runner, path: string, value: unknown): Promise<void> {

@@ -29,6 +29,8 @@ export interface PrepareRequest {
   readonly pinnedKeys?: { readonly publicKey: string; readonly privateKey: string };
   readonly reinstall: boolean;
   readonly sshPort: number;
+  /** SHA-256 (hex) of the executable as the push has found or put it here. */
+  readonly executableHash?: string;
 }
 
 /** The answer to `prepare`. */
