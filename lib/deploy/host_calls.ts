@@ -17,7 +17,7 @@ import {
 } from "./host_call.ts";
 
 /** Milliseconds without a request after which a session is not used again: the host ends it some minutes later. */
-const IDLE = 20 * 60_000;
+const IDLE = 5 * 60_000;
 
 /** A connection that is replaced by a newer one at times. */
 export interface Reach extends Executor {

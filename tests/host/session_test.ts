@@ -51,3 +51,25 @@ Deno.test("serveSession: what has begun is finished after the end of the input",
   );
   assertEquals(said.at(-1), '{"id":1,"event":"result","result":"done"}');
 });
+
+Deno.test("serveSession: ends when its connection is about to be cut, although its input stays open", async () => {
+  const line = new TextEncoder().encode('{"id":1,"verb":"activate"}\n');
+  let reads = 0;
+  const input: Input = {
+    read(into) {
+      if (reads++ > 0) return new Promise(() => {});
+      into.set(line);
+      return Promise.resolve(line.length);
+    },
+  };
+  const said: string[] = [];
+  await serveSession(
+    input,
+    async (_verb, _request, report) => {
+      await Promise.resolve();
+      report({ event: "result", result: { cutsConnection: true, steps: [] } });
+    },
+    (line) => said.push(line),
+  );
+  assertEquals(said.length, 2);
+});
