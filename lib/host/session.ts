@@ -2,10 +2,12 @@
  * `mobula host session`: many requests over one connection and one process. Each line of standard input is a request, each line of
  * the answer an event with the number of its request (see protocol.ts). Requests run at the same time.
  */
-import type { ActivateResult, HostEvent, SessionEvent, SessionRequest } from "./protocol.ts";
+import type { ActivateResult, HostEvent, SessionEvent, SessionRequest, StatusResult } from "./protocol.ts";
 
 /** Milliseconds without a request after which a session ends: its connection may be gone without a sign. */
 const IDLE = 10 * 60_000;
+/** The same after an answer to which the next request comes at once: an activation is under way, and may cut the connection. */
+const CUT_OFF = 15_000;
 
 /** Bytes, as a file or a pipe gives them; null at the end. */
 export interface Input {
@@ -26,19 +28,29 @@ export type Serve = (
 export async function serveSession(input: Input, serve: Serve, write: (line: string) => void): Promise<void> {
   const running = new Set<Promise<unknown>>();
   const cut = Promise.withResolvers<null>();
+  let timer: ReturnType<typeof setTimeout> | undefined;
   write(JSON.stringify({ event: "ready" } satisfies SessionEvent));
   for await (const line of linesOf(input, { isIdle: () => running.size === 0, cut: cut.promise })) {
     const asked = parseRequest(line);
     if (!asked) continue;
+    clearTimeout(timer);
     const { id, verb, request } = asked;
     const work = serve(verb, request, (event) => {
       if (cutsConnection(event)) cut.resolve(null);
+      if (isUnderWay(event)) timer = setTimeout(cut.resolve, CUT_OFF, null);
       write(JSON.stringify({ id, ...event } satisfies SessionEvent));
     });
     running.add(work);
     work.finally(() => running.delete(work));
   }
+  clearTimeout(timer);
   await Promise.all(running);
+}
+
+/** What `status` answers during an activation. */
+function isUnderWay(event: HostEvent): boolean {
+  return event.event === "result" &&
+    (event.result as Partial<StatusResult> | null)?.activation === "running";
 }
 
 /** What `activate` answers where the external interface is about to move. */
