@@ -93,9 +93,13 @@ export function whereTo({ previous }: Pick<Armed, "previous">): string {
   return previous > 0 ? `generation ${previous}` : "the network of before";
 }
 
-/** Takes the undo back: what was armed has been confirmed, or has been carried out. */
-export async function disarm({ runner, locks }: Context): Promise<void> {
+/**
+ * Disarms: what was armed has been confirmed, or, given as `done`, has been carried out. An uninstallation that was asked for during a
+ * rollback stays armed.
+ */
+export async function disarm({ runner, locks }: Context, done?: Armed): Promise<void> {
   await locks.lockedArmed(async () => {
+    if (done && !done.uninstall && (await readArmed(runner))?.uninstall) return;
     await runner.writeFile({ path: ARMED_FILE, content: undefined });
     await runner.writeFile({ path: FAILURE_FILE, content: undefined });
     await runStep(runner, { title: "stop the timer of the way back", argv: [`${BIN_DIR}/arm-rollback`] });

@@ -45,13 +45,13 @@ export async function undo(context: Context): Promise<void> {
   const kill = ["systemctl", "kill", "--signal=KILL", MAIN_UNIT, HEAL_UNIT];
   await runner.run({ title: "end what is under way", argv: kill });
   await locks.lockedByForce(LOCK_PATIENCE, async () => {
-    // It may have been confirmed in the last moment.
-    const armed = await isDue(runner);
-    if (!armed) return;
-    // Whoever comes back meanwhile must not take the former success for the present state.
-    await writeJson(runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);
-    if (armed.previous > 0) await backToGeneration(armed, context);
-    else await backToBaseline(armed, context);
+    // It may have been confirmed in the last moment; and an uninstallation may be asked for during a rollback.
+    for (let armed = await isDue(runner); armed; armed = await isDue(runner)) {
+      // A push that connects again must not take the former success for the present state.
+      await writeJson(runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);
+      if (armed.previous > 0) await backToGeneration(armed, context);
+      else await backToBaseline(armed, context);
+    }
   });
 }
 
@@ -110,7 +110,7 @@ async function backToGeneration(armed: Armed, context: Context): Promise<void> {
       { ...installed, since, generation: armed.previous } satisfies HostStateFile,
     );
   }
-  await disarm(context);
+  await disarm(context, armed);
 }
 
 async function backToBaseline(armed: Armed, context: Context): Promise<void> {
@@ -227,7 +227,7 @@ async function finish(armed: Armed, differences: readonly string[], context: Con
     if (units.length > 0) await runSteps(runner, [unmask], context.report);
   } else await tell(runner, armed, differences);
   await forgetInstallation(armed, runner);
-  await disarm(context);
+  await disarm(context, armed);
   const argv = ["sh", "-c", LAST_SCRIPT, "sh", armed.uninstall ? "uninstall" : "keep"];
   await runStep(runner, { title: "remove what is left", argv });
 }

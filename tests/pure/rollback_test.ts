@@ -153,3 +153,30 @@ Deno.test("rollback: an activation that is killed is rolled back at once, not wh
     await expectSound(bench, ["baseline"], "killed");
   });
 });
+
+Deno.test("rollback: an uninstallation that is asked for at any moment of it is carried out", async () => {
+  for (const before of [undefined, {}]) {
+    const calls = await everyCall(async (number) => {
+      let during: string | undefined;
+      await bench(before, async (bench) => {
+        await bench.deployer.activated(NAMES);
+        let asked: Promise<unknown> | undefined;
+        let seen = 0;
+        bench.host.fate = (call) => {
+          if (call.process === ROLLBACK_UNIT && during === undefined && seen++ === number) {
+            during = call.what;
+            asked = uninstalled(bench);
+          }
+          return "done";
+        };
+        await bench.time.pause(OVER * 1000);
+        await asked;
+        await bench.time.pause(OVER * 1000);
+        if (during === undefined) return;
+        assertEquals([traces(bench), await bench.host.standing()], [[], "baseline"], `asked at ${during}`);
+      });
+      return during;
+    });
+    assert(calls > 20, `${calls} calls`);
+  }
+});
