@@ -568,7 +568,7 @@ export class FakeHost {
     }
   }
 
-  /** ExecStopPost of the main unit (see AFTER_UP). */
+  /** OnFailure of the main unit while it is armed (see RUN_HEAL). */
   #afterUp(): void {
     if (!this.files.has(ARMED_FILE) || this.#starting.has(ROLLBACK_UNIT)) return;
     if (!this.files.has(FAILURE_FILE)) this.files.set(FAILURE_FILE, "what configured the network was killed");

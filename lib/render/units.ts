@@ -82,7 +82,6 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     ...(userspace ? [program("run-wireguard", RUN_WIREGUARD)] : []),
     program("start-units", START_UNITS),
     program("wait-daemon", WAIT_DAEMON),
-    program("after-up", AFTER_UP),
     program("run-heal", RUN_HEAL),
     program("run-nic", RUN_NIC),
     program("load-firewall", LOAD_FIREWALL),
@@ -122,7 +121,6 @@ OnFailure=${HEAL_UNIT}
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=${BIN_DIR}/mobula up
-ExecStopPost=-${BIN_DIR}/after-up
 TimeoutStartSec=600
 
 [Install]
@@ -371,20 +369,14 @@ start "$@" 2>/dev/null || {
 }
 `;
 
-/**
- * Runs when the main unit has stopped or failed (systemd.exec(5), SERVICE_RESULT: since 232). An activation that fails asks for its
- * rollback itself; one that is killed cannot.
- */
-const AFTER_UP = `[ "\${SERVICE_RESULT:-success}" != success ] && [ -e /opt/mobula/armed.json ] || exit 0
-case $(systemctl is-active ${ROLLBACK_UNIT}) in activating | active) exit 0 ;; esac
-[ -e ${RUN_DIR}/failure ] || printf 'what configured the network was killed' >${RUN_DIR}/failure
-exec systemctl start --no-block ${ROLLBACK_UNIT}
-`;
-
 /** Tries for some ten minutes. */
 const RUN_HEAL = `failed() { systemctl is-failed --quiet ${MAIN_UNIT}; }
-# What was tried and has failed is about to be taken back.
-[ ! -e /opt/mobula/armed.json ] || ! failed || exit 0
+# An activation that was tried and has failed is rolled back. One that was killed could not ask for it itself.
+if [ -e /opt/mobula/armed.json ] && failed; then
+  case $(systemctl is-active ${ROLLBACK_UNIT}) in activating | active) exit 0 ;; esac
+  [ -e ${RUN_DIR}/failure ] || printf 'what configured the network was killed' >${RUN_DIR}/failure
+  exec systemctl start --no-block ${ROLLBACK_UNIT}
+fi
 tries=0
 until ${BIN_DIR}/mobula up; do
   [ -e /opt/mobula/current ] || exit 0
