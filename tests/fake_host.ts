@@ -163,7 +163,7 @@ export class FakeHost {
   async standing(): Promise<string> {
     const runner = this.#plainRunner();
     if (this.current > 0) {
-      const input = this.#input();
+      const input = this.input();
       const left = planTitles(planHost(input, await lookAtHost(runner, input)));
       return left.length === 0 ? `generation ${this.current}` : `half: ${left.join("; ")}`;
     }
@@ -178,7 +178,8 @@ export class FakeHost {
     return left.length === 0 ? "baseline" : `half: ${left.join("; ")}`;
   }
 
-  #input(): HostInput {
+  /** What the current generation, the baseline and the capabilities say. */
+  input(): HostInput {
     const knownKeys = this.json<HostInput["knownKeys"]>(KEYS_FILE);
     return {
       config: this.json(`${CURRENT_LINK}/config.json`)!,
@@ -401,7 +402,7 @@ export class FakeHost {
           words[3] === "on";
         return;
       case "ovs-vsctl":
-        return this.network.configureSwitch(this.#input());
+        return this.network.configureSwitch(this.input());
       case "systemctl":
         return this.#systemctl(words.filter((word) => !word.startsWith("--job-mode")));
       case "readlink":

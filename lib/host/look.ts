@@ -6,16 +6,42 @@ import type { HostInput } from "../net/wanted.ts";
 import { DNSMASQ_LOCAL, DNSMASQ_PROFILE } from "../render/apparmor.ts";
 import { ifupdownEdits } from "../render/ifupdown.ts";
 import { MAIN_UNIT, UNIT_DIR } from "../render/units.ts";
+import { pause } from "../pause.ts";
 import type { Runner } from "../step.ts";
 import { PENDING_DIR } from "./paths.ts";
 import { ALL_RELOADS, modesOf, type Reload, type SeenHost, type WantedHost, wantedHost } from "./plan.ts";
 import { runStep } from "./run_steps.ts";
 
+/** How often a look is repeated where the daemon of the paths is changing an interval, and milliseconds in between. */
+const REPEATS = 5;
+const REST = 200;
+
 /** What is live on the host, as far as the plan for `input` needs it. */
 export async function lookAtHost(
   runner: Runner,
   input: HostInput,
-  { files, network: { sysctls, units } }: WantedHost = wantedHost(input),
+  wanted: WantedHost = wantedHost(input),
+): Promise<SeenHost> {
+  let seen = await lookOnce(runner, input, wanted);
+  for (let repeat = 0; repeat < REPEATS && changesInterval(seen.network); repeat++) {
+    await pause(REST);
+    seen = await lookOnce(runner, input, wanted);
+  }
+  return seen;
+}
+
+/**
+ * Whether a path has another BFD interval for sending than for receiving. The daemon of the paths changes the first for some
+ * milliseconds (`run-paths`); where it stays different, somebody has set it by hand.
+ */
+function changesInterval({ switch: live }: SeenHost["network"]): boolean {
+  return live?.interfaces.some(({ columns }) => columns["bfd:min_tx"] !== columns["bfd:min_rx"]) ?? false;
+}
+
+async function lookOnce(
+  runner: Runner,
+  input: HostInput,
+  { files, network: { sysctls, units } }: WantedHost,
 ): Promise<SeenHost> {
   const script = lookScript(sysctls, units, modesOf(input, files).map(({ path }) => path));
   const paths = [
