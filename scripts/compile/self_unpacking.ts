@@ -8,7 +8,7 @@ import { pipeline } from "node:stream/promises";
 import { createGzip, gzipSync } from "node:zlib";
 import { basename } from "@std/path";
 import { demand } from "./run.ts";
-import { END_MARK, type Part, renderHead } from "./self_unpacking_head.ts";
+import { type Part, renderHead } from "./self_unpacking_head.ts";
 
 /** First line of the bundled program: takes what the head says out of the environment before any child could inherit it. */
 export const selfUnpackingPrelude = `globalThis.mobulaSelf = Deno.env.get("MOBULA_SELF"); ` +
@@ -39,7 +39,7 @@ export async function packProgram({ program, version, deno, output, cache }: Pac
   }
   const runtime = [await memberOf("deno", deno), ...libraries];
   const compressed = await compressRuntime(runtime, cache);
-  const text = new TextEncoder().encode(`${await Deno.readTextFile(program)}\n${END_MARK}`);
+  const text = new TextEncoder().encode(await Deno.readTextFile(program));
   const tail = gzipSync(text, { level: 9 });
   const hash = createHash("sha256").update(basename(compressed)).update(tail).digest("hex").slice(0, 32);
   const parts = [...runtime, { name: "program.js", size: text.length }];

@@ -22,9 +22,6 @@ export interface HeadOptions {
   readonly loader: string;
 }
 
-/** The last line of the payload: where it is, everything before it has arrived. */
-export const END_MARK = "//mobula:end";
-
 /** Exit code of a head that cannot unpack or run. */
 export const HEAD_FAILURE = 70;
 
@@ -94,20 +91,21 @@ unpack() {
   trap 'rm -rf "$new"' EXIT
   trap 'exit 130' INT
   trap 'exit 143' HUP TERM
-  rm -rf "$new"
+  [ ! -e "$new" ] || rm -rf "$new"
   said=$(mkdir "$new" 2>&1) || fail_unpacking "$said"
   said=$( { tail -c +${length + 1} "$self" | gzip -dc >"$new/${
     parts[0]!.name
   }"; } 2>&1 ) || fail_unpacking "$said"
 ${renderCuts(parts)}
-  [ "$(tail -c ${END_MARK.length} "$new/${program}")" = "${END_MARK}" ] || fail_unpacking "the end is missing"
+  # gzip tells of data that ends early, but not of a program that is missing as a whole.
+  [ -s "$new/${program}" ] || fail_unpacking "the end is missing"
   said=$(chmod 700 "$new/${loader}" 2>&1) || fail_unpacking "$said"
   printf 'import "./${program}";\\n' >"$new/warm.js" || fail_unpacking "the disk is full"
   # A crash right after the rename must not leave empty files under the final name.
   said=$(sync "$new"/* 2>&1)
   # Another process may have been quicker: then mv fails, or moves ours into the finished directory.
   said=$(mv "$new" "$dir" 2>&1) || [ -d "$dir" ] || fail_unpacking "$said"
-  rm -rf "$new" "$dir/.new-$$"
+  for left in "$new" "$dir/.new-$$"; do [ ! -e "$left" ] || rm -rf "$left"; done
   trap - EXIT INT HUP TERM
   umask "$mask"
   tidy
@@ -128,6 +126,8 @@ tidy() {
   for left in "$base"/.new-* "$base"/.old-*; do
     [ -d "$left" ] && ! said=$(kill -0 "\${left##*-}" 2>&1) && rm -rf "$left"
   done
+  set -- "$base"/*
+  [ $# -gt 2 ] || return 0
   kept=0
   for old in $(ls -t "$base"); do
     [ "\${#old}" -eq ${hash.length} ] || continue
