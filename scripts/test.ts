@@ -5,7 +5,9 @@
 import { Command } from "@commander-js/extra-typings";
 import { ensureImage } from "../tests/lab/images.ts";
 import { ensurePackages, MACHINE_PACKAGES } from "../tests/lab/packages.ts";
+import { TURN } from "../tests/lab/turn.ts";
 import { VM_PACKAGES } from "../tests/vm/qemu.ts";
+import { startEarly } from "./early_run.ts";
 import { type Counts, readCounts, readFailures, renderFailure } from "./junit.ts";
 import { machinesLeftOut } from "./machines_left_out.ts";
 
@@ -27,7 +29,7 @@ interface Suite {
 const PURE = ["tests/config", "tests/distro", "tests/net", "tests/render", "tests/golden", "tests/pure"];
 
 /** Labs at a time: most of a lab's life is waiting. */
-const LABS = 2;
+const LABS = 3;
 
 /** All suites, quick ones first. */
 const SUITES: readonly Suite[] = [
@@ -56,19 +58,29 @@ const SUITES: readonly Suite[] = [
     more: ["-A", "--parallel", "--ignore=tests/lab/timed", "tests/lab"],
   },
   {
-    name: "timed",
-    title: "what a busy machine would spoil: losses, gaps, strikes",
-    deno: ["-A", "tests/lab/timed"],
-    counts: true,
-  },
-  {
     name: "vm",
     title: "real kernels in virtual machines",
     deno: ["-A", "--ignore=tests/vm/all", "tests/vm"],
     counts: true,
     more: ["-A", "tests/vm"],
   },
+  {
+    name: "timed",
+    title: "what a busy machine would spoil: losses, gaps, strikes",
+    deno: ["-A", "tests/lab/timed"],
+    counts: true,
+  },
 ];
+
+/** How a suite ended. */
+interface Row {
+  readonly suite: Suite;
+  readonly ok: boolean;
+  readonly counts?: Counts;
+  readonly seconds: number;
+  /** The part of all processors' time, 0 to 1, that was not idle meanwhile. */
+  readonly busy: number;
+}
 
 interface Options {
   readonly filter?: string;
@@ -97,20 +109,24 @@ async function main(names: readonly string[], { filter, all }: Options): Promise
     await ensurePackages(machines ? [...MACHINE_PACKAGES, ...VM_PACKAGES] : MACHINE_PACKAGES);
     await ensureImage("bookworm", "bare");
   }
-  const rows: [Suite, boolean, Counts | undefined, number][] = [];
+  const rows: Row[] = [];
   const failures: string[] = [];
   let images: Promise<unknown> | undefined;
+  let early: EarlyTests | undefined;
   for (const suite of suites) {
     if (suite.counts && machines) images ??= makeMachineImages();
     // What takes all processors, or is timed, has them for itself.
     if (suite.name === "lab" || suite.name === "timed" || suite.name === "vm") await images;
+    if (suite.name === "lab" && machines) early = await startEarlyTests(suites, filter);
     console.log(`\n== ${suite.name}: ${suite.title}`);
-    const start = performance.now();
-    const { ok, report } = suite.counts
-      ? await runTests(suite, filter)
-      : { ok: await runDeno(suite.deno), report: undefined };
+    const before = [performance.now(), await busySeconds()] as const;
+    const { ok, report } = !suite.counts
+      ? { ok: await runDeno(suite.deno), report: undefined }
+      : await (early?.suite === suite ? early.finish() : runTests(suite, filter));
     const counts = report === undefined ? undefined : readCounts(report);
-    rows.push([suite, ok, counts, (performance.now() - start) / 1000]);
+    const seconds = (performance.now() - before[0]) / 1000;
+    const busy = (await busySeconds() - before[1]) / seconds / navigator.hardwareConcurrency;
+    rows.push({ suite, ok, counts, seconds, busy });
     failures.push(...readFailures(report ?? "").map(renderFailure));
     // Code that does not type-check need not be tried.
     if (!ok && !suite.counts) break;
@@ -118,22 +134,26 @@ async function main(names: readonly string[], { filter, all }: Options): Promise
   await images;
   // Once more, in short: a long run has said much since then.
   console.log(failures.map((failure) => `\n${failure}`).join(""));
-  for (const [{ name }, ok, counts, seconds] of rows) {
+  console.log(`${"".padEnd(18)}   time  processors busy`);
+  for (const { suite: { name }, ok, counts, seconds, busy } of rows) {
     const tests = counts ? `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped` : "";
+    const share = `${(busy * 100).toFixed(0).padStart(3)} %`;
     console.log(
-      `${ok ? "ok    " : "FAILED"} ${name.padEnd(11)} ${seconds.toFixed(0).padStart(4)} s  ${tests}`,
+      `${ok ? "ok    " : "FAILED"} ${name.padEnd(11)} ${
+        seconds.toFixed(0).padStart(4)
+      } s  ${share}  ${tests}`,
     );
   }
   if (left !== undefined) console.log(`not run: vm, ${left}`);
   const sum = (pick: (counts: Counts) => number) =>
-    rows.reduce((all, [, , counts]) => all + (counts ? pick(counts) : 0), 0);
+    rows.reduce((all, { counts }) => all + (counts ? pick(counts) : 0), 0);
   const skipped = sum(({ skipped }) => skipped);
-  const broken = rows.filter(([, ok, counts]) => !ok && !(counts && counts.failed > 0)).length;
+  const broken = rows.filter(({ ok, counts }) => !ok && !(counts && counts.failed > 0)).length;
   console.log(
     `\n${sum(({ passed }) => passed)} passed, ${sum(({ failed }) => failed) + broken} failed` +
       (skipped > 0 ? `, ${skipped} skipped` : ""),
   );
-  return rows.every(([, ok]) => ok) ? 0 : 1;
+  return rows.every(({ ok }) => ok) ? 0 : 1;
 }
 
 function hasQemu(): boolean {
@@ -155,18 +175,64 @@ async function runDeno(args: readonly string[], jobs?: number): Promise<boolean>
   return success;
 }
 
-async function runTests(suite: Suite, filter: string | undefined): Promise<{ ok: boolean; report: string }> {
+/** What a run of tests ended with; the report is JUnit's. */
+interface Tested {
+  readonly ok: boolean;
+  readonly report: string;
+}
+
+async function runTests(suite: Suite, filter: string | undefined): Promise<Tested> {
   const report = await Deno.makeTempFile({ prefix: "mobula-tests-", suffix: ".xml" });
   try {
-    const ok = await runDeno([
-      ...["test", "--no-check", `--junit-path=${report}`],
-      ...(filter ? [`--filter=${filter}`] : []),
-      ...suite.deno,
-    ], suite.jobs);
+    const ok = await runDeno(testArguments(suite, filter, report), suite.jobs);
     return { ok, report: await Deno.readTextFile(report) };
   } finally {
     await Deno.remove(report);
   }
+}
+
+function testArguments({ deno }: Suite, filter: string | undefined, report: string): string[] {
+  return [
+    ...["test", "--no-check", `--junit-path=${report}`],
+    ...(filter ? [`--filter=${filter}`] : []),
+    ...deno,
+  ];
+}
+
+/** The tests of the virtual machines, whose stage takes longest: it is made while the labs mostly wait. */
+interface EarlyTests {
+  readonly suite: Suite;
+  readonly finish: () => Promise<Tested>;
+}
+
+async function startEarlyTests(
+  suites: readonly Suite[],
+  filter: string | undefined,
+): Promise<EarlyTests | undefined> {
+  const suite = suites.find(({ name }) => name === "vm");
+  if (suite === undefined) return undefined;
+  const directory = await Deno.makeTempDir({ prefix: "mobula-tests-" });
+  const [report, turn] = [`${directory}/report.xml`, `${directory}/turn`];
+  const argv = [Deno.execPath(), ...testArguments(suite, filter, report)];
+  const run = startEarly(argv, { [TURN]: turn });
+  const finish = async () => {
+    try {
+      await Deno.writeTextFile(turn, "");
+      const ok = await run.finish();
+      return { ok, report: await Deno.readTextFile(report).catch(() => "") };
+    } finally {
+      await Deno.remove(directory, { recursive: true });
+    }
+  };
+  return { suite, finish };
+}
+
+/** Seconds that all processors together have not been idle since boot: proc(5), /proc/stat, in hundredths. */
+async function busySeconds(): Promise<number> {
+  const text = await Deno.readTextFile("/proc/stat");
+  const [user = 0, nice = 0, system = 0, , , interrupts = 0, soft = 0] = text.slice(0, text.indexOf("\n"))
+    .split(/\s+/).slice(1).map(Number);
+  return (user + nice + system + interrupts + soft) / 100;
 }
 
 function exists(path: string): boolean {

@@ -16,6 +16,7 @@ import {
 import { ensurePackages, MACHINE_PACKAGES } from "./packages.ts";
 import { type CommandResult, isAlive } from "./process.ts";
 import { loadState } from "./state.ts";
+import { awaitTurn } from "./turn.ts";
 import { waitFor } from "./wait.ts";
 
 const KEEP = Deno.env.get("MOBULA_LAB_KEEP") === "1";
@@ -113,7 +114,9 @@ async function make<T>(
   await ensurePackages([...MACHINE_PACKAGES, ...packages]);
   const lab = await makeLab(name, hosts, kind);
   try {
-    return { lab, value: await prepare(lab) };
+    const value = await prepare(lab);
+    await awaitTurn(lab);
+    return { lab, value };
   } catch (error) {
     await printUnits(lab);
     throw error;
