@@ -20,12 +20,12 @@ echo "@@policy rules6"; ip -6 rule show
 export const BASELINE_SCRIPT = `
 PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH LC_ALL=C
 echo "@@links"; ip -j -d addr show
-echo "@@routes"; ip -4 -j route show
-echo "@@routes6"; ip -j -6 route show
 ${POLICY_SCRIPT}
+# As it is, and one line break.
+tell() { while IFS= read -r line; do printf '%s\\n' "$line"; done; printf '%s\\n' "$line"; }
 echo "@@link"; readlink /etc/resolv.conf
-echo "@@resolv"; cat /etc/resolv.conf 2>/dev/null; echo
-echo "@@resolved"; cat /run/systemd/resolve/resolv.conf 2>/dev/null; echo
+echo "@@resolv"; { tell </etc/resolv.conf; } 2>/dev/null || echo
+echo "@@resolved"; { tell </run/systemd/resolve/resolv.conf; } 2>/dev/null || echo
 echo "@@managers"
 { read -r networkd; read -r manager; } <<STATES
 $(systemctl is-active systemd-networkd.service NetworkManager.service)
@@ -34,7 +34,7 @@ STATES
 [ "$manager" != active ] || echo NetworkManager
 [ -e /etc/network/interfaces ] && command -v ifup >/dev/null && echo ifupdown
 for file in /etc/network/interfaces /etc/network/interfaces.d/*; do
-  [ -f "$file" ] && { echo "@@interfaces $file"; cat "$file"; echo; }
+  [ -f "$file" ] && { echo "@@interfaces $file"; tell <"$file"; }
 done
 echo "@@services"
 told=$(${SERVICES_SCRIPT})
@@ -84,12 +84,13 @@ const PROTOCOL = /^[a-z0-9]{1,16}$/;
 const TABLE = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$/;
 const RULE_WORDS = /^[A-Za-z0-9_:][A-Za-z0-9_.:/@+-]*( [A-Za-z0-9_:][A-Za-z0-9_.:/@+-]*)*$/;
 const SEARCH_DOMAIN = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$/;
+const MAIN_TABLE = "main";
 const MANAGERS: readonly NetworkManager[] = ["networkd", "NetworkManager", "ifupdown"];
 
 /** Reads the script's output; HostError where there is no external interface that could move. Odd values are refused or left out. */
 export function parseBaseline(output: string, sshPort: number): Baseline {
   const text = (name: string) => section(output, name);
-  const routes = json<IpRoute>(text("routes"));
+  const routes = mainRoutes(text("policy routes"));
   const link = externalLink(routes, json<IpLink>(text("links")));
   const resolv = fileText(output, "resolv");
   const managers = text("managers").split("\n");
@@ -101,7 +102,7 @@ export function parseBaseline(output: string, sshPort: number): Baseline {
     addresses: readAddresses(link),
     routes: [
       ...readRoutes(routes, link.ifname, "inet"),
-      ...readRoutes(json<IpRoute>(text("routes6")), link.ifname, "inet6"),
+      ...readRoutes(mainRoutes(text("policy routes6")), link.ifname, "inet6"),
     ],
     ...parsePolicy(output, link.ifname),
     resolvers: readResolvers(resolv, text("resolved")),
@@ -131,11 +132,16 @@ export function parsePolicy(output: string, card: string): Policy {
   };
 }
 
+/** Those of the main table, which `ip` does not name. */
+function mainRoutes(text: string): IpRoute[] {
+  return json<IpRoute>(text).filter(({ table = MAIN_TABLE }) => table === MAIN_TABLE);
+}
+
 /** The table that is the kernel's own, `local`, stays out. */
 function readTableRoutes(text: string, card: string, family: BaselineRoute["family"]): Policy["tableRoutes"] {
   const routes = json<IpRoute>(text);
   const tables = new Set(routes.flatMap(({ table }) => table ?? []));
-  return [...tables].filter((table) => table !== "local" && table !== "main" && TABLE.test(table))
+  return [...tables].filter((table) => table !== "local" && table !== MAIN_TABLE && TABLE.test(table))
     .flatMap((table) =>
       readRoutes(routes.filter((route) => route.table === table), card, family)
         .map((route) => ({ ...route, table }))

@@ -334,8 +334,6 @@ export class FakeNetwork {
     const all = SCOPES.filter((scope) => this.scopes.has(scope));
     return [
       `@@links\n${this.#renderLinks("root")}`,
-      `@@routes\n${this.#renderRoutes("root", "inet", "main")}`,
-      `@@routes6\n${this.#renderRoutes("root", "inet6", "main")}`,
       `@@policy routes\n${this.#renderRoutes("root", "inet")}`,
       `@@policy routes6\n${this.#renderRoutes("root", "inet6")}`,
       "@@policy rules\n0:\tfrom all lookup local\n32766:\tfrom all lookup main",
@@ -405,10 +403,8 @@ export class FakeNetwork {
     );
   }
 
-  #renderRoutes(scope: Scope, family: "inet" | "inet6", table?: string): string {
-    const routes = this.routes.filter((route) =>
-      route.scope === scope && route.family === family && (table === undefined || route.table === table)
-    );
+  #renderRoutes(scope: Scope, family: "inet" | "inet6"): string {
+    const routes = this.routes.filter((route) => route.scope === scope && route.family === family);
     return JSON.stringify(routes.map((route) => ({
       dst: route.destination,
       dev: route.device,

@@ -132,15 +132,18 @@ for (const [name, message] of Object.entries(REFUSED)) {
   });
 }
 
+/** A list of what `ip` said on the simplest host. */
+function simplest(name: string): unknown {
+  return JSON.parse(new RegExp(`@@${name}\\n(.*)\\n`).exec(captured("networkd_debian12"))?.[1] ?? "");
+}
+
 /** A change of what `ip` said on the simplest host. */
 function changed(change: (nic: Link, routes: Route[]) => void, more = ""): string {
-  const text = captured("networkd_debian12");
-  const part = (name: string) => JSON.parse(new RegExp(`@@${name}\\n(.*)\\n`).exec(text)?.[1] ?? "");
-  const [links, routes] = [part("links") as Link[], part("routes") as Route[]];
+  const [links, routes] = [simplest("links") as Link[], simplest("policy routes") as Route[]];
   const nic = links.find(({ ifname }) => ifname === "host0");
   if (!nic) throw new Error("Cannot change the captured host: it has no host0");
   change(nic, routes);
-  return `@@links\n${JSON.stringify(links)}\n@@routes\n${JSON.stringify(routes)}\n${more}`;
+  return `@@links\n${JSON.stringify(links)}\n@@policy routes\n${JSON.stringify(routes)}\n${more}`;
 }
 
 interface Link {
@@ -298,7 +301,10 @@ Deno.test("parsePolicy: the card's routes in other tables, and the rules that ar
 });
 
 Deno.test("parseBaseline: knows the policy routing", () => {
-  const { tableRoutes, rules } = parseBaseline(changed(() => {}, TWO_PROVIDERS), 22);
+  const { tableRoutes, rules } = parseBaseline(
+    `@@links\n${JSON.stringify(simplest("links"))}\n${TWO_PROVIDERS}`,
+    22,
+  );
   assertEquals({ tableRoutes, rules }, parsePolicy(TWO_PROVIDERS, "host0"));
 });
 
