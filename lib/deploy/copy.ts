@@ -3,7 +3,7 @@
  * executable's place on the host.
  */
 import { HostError } from "../errors.ts";
-import { HASH_FILE } from "../host/paths.ts";
+import { FILE_IDENTITY, HASH_FILE } from "../host/paths.ts";
 import { type Executor, HOST_EXECUTABLE } from "./host_call.ts";
 
 /** The executable as it travels. */
@@ -30,7 +30,9 @@ hash=$(sha256sum "$new")
 chmod 755 "$new"
 [ ! -e ${HASH_FILE} ] || rm -f ${HASH_FILE}
 mv -f "$new" "$target"
-trap - EXIT`;
+trap - EXIT
+# For the looks of later pushes and plans in this boot.
+{ id=$(stat -c '${FILE_IDENTITY}' "$target") && printf '%s\\n%s\\n' "$id" "$wanted" >${HASH_FILE}; } 2>/dev/null || :`;
 
 /** Sends the package, checks it there and puts it in place by one rename. */
 export async function sendExecutable(host: string, ssh: Executor, { path, hash }: Package): Promise<void> {

@@ -36,7 +36,8 @@ const HOLD = `me=$1 who=$2 lease=$3 meaning=$4 dead=$5
 dir=/run/mobula; lock=$dir/push.lock; beat=$dir/push.beat
 now() { read -r up _ </proc/uptime; echo "\${up%%.*}"; }
 owner() { read -r owner 2>/dev/null <"$lock" || owner=; }
-beats() { printf '%s %s\\n' "$(now)" "$lease" >"$beat.new.$$" && mv "$beat.new.$$" "$beat"; }
+# Written over, not anew: nobody who reads it finds it empty. A shorter line leaves the end of a longer one as an empty one.
+beats() { printf '%s %s\\n' "$(now)" "$lease" 1<>"$beat"; }
 { [ -d "$dir" ] || mkdir -p "$dir"; } && exec 9</run && flock 9 || exit 1
 if [ -f "$lock" ]; then
   { read -r owner; read -r text; } <"$lock"

@@ -159,6 +159,18 @@ export class SshRunner implements Runner {
     return readFilesByScript(this, paths);
   }
 
+  /** Where a symbolic link of the host leads, undefined where there is none. */
+  async readLink(path: string): Promise<string | undefined> {
+    const { code, stdout } = await this.exec(["readlink", "--", path]);
+    return code === 0 ? stdout.replace(/\n$/, "") : undefined;
+  }
+
+  /** The names in a folder of the host; none where it cannot be listed. */
+  async list(path: string): Promise<readonly string[]> {
+    const { code, stdout } = await this.exec(["ls", "-A", "--", path]);
+    return code === 0 ? stdout.split("\n").filter((name) => name !== "") : [];
+  }
+
   /** Writes a file of the host whole or not at all, or removes it. */
   async writeFile({ path, content, mode = 0o644 }: WantedFile): Promise<void> {
     const { code, stderr } = content === undefined
@@ -172,7 +184,7 @@ export class SshRunner implements Runner {
    * SIGKILL, no connection stays behind.
    */
   #startMaster(timeoutSeconds: number): Master {
-    const remote = shellQuote(["sh", "-c", `echo ${READY}; cat >/dev/null`]);
+    const remote = shellQuote(["sh", "-c", `echo ${READY}; while read -r _; do :; done`]);
     const process = new Deno.Command("ssh", {
       args: ["-M", "-o", `ConnectTimeout=${timeoutSeconds}`, ...this.#destination(), remote],
       env: { LC_ALL: "C" },
