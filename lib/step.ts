@@ -18,6 +18,8 @@ export interface Step {
   readonly mayFail?: boolean;
   /** What the network's users feel of it; missing where they feel nothing. */
   readonly effect?: string;
+  /** It takes the external interface out of the root namespace, which ends every connection through it. */
+  readonly movesNic?: boolean;
   /** The command that takes the step back. */
   readonly undo?: readonly string[];
 }
@@ -45,6 +47,10 @@ export interface Runner {
   readFile(path: string): Promise<string | undefined>;
   /** The texts of many files in one go, undefined where there is none. */
   readFiles(paths: readonly string[]): Promise<ReadonlyMap<string, string | undefined>>;
+  /** Where a symbolic link leads, as it is written there; undefined where there is none. */
+  readLink(path: string): Promise<string | undefined>;
+  /** The names of what is in a folder; none where it cannot be listed. */
+  list(path: string): Promise<readonly string[]>;
   /** Writes whole or not at all (new file, then rename), the mode set before the content; makes missing folders. */
   writeFile(file: WantedFile): Promise<void>;
 }

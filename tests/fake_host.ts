@@ -325,6 +325,8 @@ export class FakeHost {
           () => new Map(paths.map((path) => [path, this.#read(path)])),
           broken,
         ),
+      readLink: (path) => call(`read link ${path}`, () => this.links.get(path), () => undefined),
+      list: (path) => call(`list ${path}`, () => this.#list(path), () => []),
       writeFile: (file) => call(`write ${file.path}`, () => this.#write(file), broken),
     };
   }
@@ -335,6 +337,8 @@ export class FakeHost {
       run: (step) => Promise.resolve(this.#run(step)),
       readFile: (path) => Promise.resolve(this.#read(path)),
       readFiles: (paths) => Promise.resolve(new Map(paths.map((path) => [path, this.#read(path)]))),
+      readLink: (path) => Promise.resolve(this.links.get(path)),
+      list: (path) => Promise.resolve(this.#list(path)),
       writeFile: (file) => Promise.resolve(this.#write(file)),
     };
   }
@@ -405,13 +409,8 @@ export class FakeHost {
         return this.network.configureSwitch(this.input());
       case "systemctl":
         return this.#systemctl(words.filter((word) => !word.startsWith("--job-mode")));
-      case "readlink":
-        if (!this.links.has(words[0]!)) throw new Refused("");
-        return `${this.links.get(words[0]!)}\n`;
       case "ln":
-        return void this.links.set(words.at(-1)!, words.at(-2)!);
-      case "ls":
-        return this.#list(words[0]!);
+        return this.#link(words.at(-2)!, words.at(-1)!);
       case "rm":
         return this.#remove(words.filter((word) => !word.startsWith("-")));
       case "dpkg-query":
@@ -514,11 +513,16 @@ export class FakeHost {
     }
   }
 
-  #list(directory: string): string {
+  #list(directory: string): string[] {
     const below = [...this.files.keys()].filter((path) => path.startsWith(`${directory}/`))
       .map((path) => path.slice(directory.length + 1).split("/")[0]);
-    if (below.length === 0) throw new Refused(`cannot access '${directory}': No such file or directory`);
-    return `${[...new Set(below)].sort().join("\n")}\n`;
+    return [...new Set(below)].filter((name) => name !== undefined).sort();
+  }
+
+  /** One by which a boot finds a unit counts as a file. */
+  #link(target: string, path: string): void {
+    if (path.includes(".wants/")) this.files.set(path, "");
+    else this.links.set(path, target);
   }
 
   #remove(paths: readonly string[]): void {

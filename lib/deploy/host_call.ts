@@ -73,6 +73,7 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
     error: z.string().optional(),
     capabilities,
     bootId: z.string(),
+    cut: z.boolean().optional(),
   }),
   probe: z.object({
     pings: z.array(z.number().nullable()),

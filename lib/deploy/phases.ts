@@ -13,6 +13,7 @@ import { sendExecutable } from "./copy.ts";
 import { loadRun, writeRunPubkeys } from "./load.ts";
 import { look } from "./look.ts";
 import { packOwnExecutable } from "./pack.ts";
+import { pause } from "../pause.ts";
 import { inParallel, type Patience, until } from "./parallel.ts";
 import { closedServices, preflight } from "./preflight.ts";
 import { LOCK } from "./push_lock.ts";
@@ -280,6 +281,7 @@ async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
   // One that is lost must leave time for others until the host goes back.
   const milliseconds = firstTry(run, confirmTimeout(push) * 1000 / 4);
   const effort: Effort = { milliseconds, silence, extendSeconds: confirmTimeout(push) };
+  if (run.ssh.connected) await awaitCut(run, milliseconds, wait);
   await run.ssh.close();
   const status = await until(async () => {
     const seen = await statusOf(run, effort);
@@ -287,6 +289,23 @@ async function awaitActivation(run: HostRun, push: PushRun): Promise<void> {
   }, wait);
   if (!status && effort.last) throw effort.last;
   throwUnlessDone(run, status, ACTIVATE_PATIENCE);
+}
+
+/** Milliseconds that an external interface needs to move: who asks before that is not heard, and has to ask again a second later. */
+const MOVE = 300;
+
+/** Waits over the connection that there is until the host says that this is about to be cut, or says nothing any more. */
+async function awaitCut(
+  { calls }: HostRun,
+  milliseconds: number,
+  { deadline, signal }: Patience,
+): Promise<void> {
+  const request = { untilCut: true, waitMilliseconds: milliseconds / 2 };
+  while (Date.now() < deadline && !signal?.aborted) {
+    const status = await calls.call("status", request, { milliseconds }).catch(() => undefined);
+    if (status?.cut) await pause(MOVE);
+    if (status?.activation !== "running" || status.cut) return;
+  }
 }
 
 /** How long a connection that may have died silently is waited for; it grows with each try, because the host may just be slow. */

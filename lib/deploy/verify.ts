@@ -118,7 +118,11 @@ async function askUntilDone(asked: Asked, options: VerifyOptions): Promise<void>
       asked.prober.host.hostname,
       `ask for ${open.length} of ${asked.results.length} answers`,
     );
-    const request = { ...probeRequest(open), ...(isFirst ? { timeout: FIRST_ROUNDS.timeout } : {}) };
+    const request = {
+      ...probeRequest(open),
+      ...(isFirst ? { timeout: FIRST_ROUNDS.timeout } : {}),
+      ...(round === 0 ? { settle: true } : {}),
+    };
     takeAnswers(asked, open, await ask(asked, request));
     const done = asked.results.every(({ ok }) => ok);
     if (done || Date.now() + rest > options.deadline || options.signal?.aborted) return;

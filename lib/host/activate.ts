@@ -4,7 +4,14 @@
 import { HostError } from "../errors.ts";
 import { MAIN_UNIT } from "../render/units.ts";
 import { armFor, CONFIRM_TIMEOUT, giveUp } from "./armed.ts";
-import { type Context, generationDir, readConfig, readState, writeJson } from "./context.ts";
+import {
+  type Context,
+  currentGeneration,
+  generationDir,
+  readConfig,
+  readState,
+  writeJson,
+} from "./context.ts";
 import { ACTIVATION_FILE, CURRENT_LINK } from "./paths.ts";
 import { planTitles } from "./plan.ts";
 import type { ActivateRequest, ActivateResult } from "./protocol.ts";
@@ -35,10 +42,12 @@ async function activateGeneration(request: ActivateRequest, context: Context): P
   const state = await readState(runner);
   const isNew = state?.generation !== generation;
   if (isNew) await armFor(generation, confirmSeconds, context);
-  await runStep(runner, {
-    title: `make generation ${generation} current`,
-    argv: ["ln", "-sfn", generationDir(generation), CURRENT_LINK],
-  });
+  if (await currentGeneration(runner) !== generation) {
+    await runStep(runner, {
+      title: `make generation ${generation} current`,
+      argv: ["ln", "-sfn", generationDir(generation), CURRENT_LINK],
+    });
+  }
   const { plan, cutsConnection } = await currentPlan(context);
   if (planTitles(plan).length === 0 && plan.reloads.length === 0) {
     await writeJson(runner, ACTIVATION_FILE, { status: "done" } satisfies Activation);

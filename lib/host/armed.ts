@@ -64,13 +64,21 @@ export async function arm(
   await runStep(runner, SYNC);
 }
 
+/** So much of the time that is asked for may have passed before the timer is started anew. */
+const PASSED = 0.1;
+
 /** Gives more time, if the host is armed; says whether it is. */
 export async function extend(seconds: number, { runner, locks }: Context): Promise<boolean> {
   if (!await readArmed(runner)) return false;
   return await locks.lockedArmed(async () => {
     const armed = await readArmed(runner);
     if (!armed || armed.uninstall) return false;
-    const deadline = await uptime(runner) + seconds;
+    const now = await uptime(runner);
+    const deadline = now + seconds;
+    if (
+      seconds === armed.seconds && armed.bootId === await readBootId({ runner }) &&
+      deadline - armed.deadline < PASSED * seconds && armed.deadline <= deadline
+    ) return true;
     await writeJson(runner, ARMED_FILE, { ...armed, seconds, deadline } satisfies Armed);
     await startTimer(runner, seconds);
     return true;
@@ -127,12 +135,13 @@ async function prepareUndo(runner: Runner): Promise<void> {
   const changed = files.filter(({ path, content }) => seen.get(path) !== content);
   for (const file of changed) await runner.writeFile(file);
   if (changed.length === 0 && seen.get(ENABLED_LINK) !== undefined) return;
-  // systemd finds a new unit by itself; a changed one it has to read again, which runs all its generators.
+  // systemd finds a new unit by itself; a changed one it has to read again, which runs all its generators. It would do so after
+  // `enable --no-reload`, too, as soon as somebody asks whether it has to.
   const isNew = files.every(({ path }) => seen.get(path) === undefined);
-  await runStep(runner, {
-    title: `enable ${ROLLBACK_UNIT}`,
-    argv: ["systemctl", "enable", "--quiet", ...isNew ? ["--no-reload"] : [], ROLLBACK_UNIT],
-  });
+  const title = `enable ${ROLLBACK_UNIT}`;
+  const link = ["ln", "-sfn", `${UNIT_DIR}/${ROLLBACK_UNIT}`, ENABLED_LINK];
+  if (isNew && (await runner.run({ title, argv: link })).code === 0) return;
+  await runStep(runner, { title, argv: ["systemctl", "enable", "--quiet", ROLLBACK_UNIT] });
 }
 
 /** What `systemctl enable` makes. */

@@ -5,8 +5,16 @@ import { HostError } from "../errors.ts";
 import { KEY_DIR, keyFile } from "../net/wireguard.ts";
 import type { Runner } from "../step.ts";
 import { disarm, readArmed } from "./armed.ts";
-import { type Context, generationDir, readConfig, readState, writeJson } from "./context.ts";
-import { CURRENT_LINK, GENERATIONS_DIR, STATE_FILE } from "./paths.ts";
+import {
+  type Context,
+  currentGeneration,
+  generationDir,
+  listGenerations,
+  readConfig,
+  readState,
+  writeJson,
+} from "./context.ts";
+import { STATE_FILE } from "./paths.ts";
 import type { ConfirmRequest, ConfirmResult } from "./protocol.ts";
 import { runStep } from "./run_steps.ts";
 
@@ -21,8 +29,7 @@ export async function confirm(request: ConfirmRequest, context: Context): Promis
 
 async function confirmCurrent(request: ConfirmRequest, context: Context): Promise<ConfirmResult> {
   const { runner, clock } = context;
-  const link = await runner.run({ title: "read the current generation", argv: ["readlink", CURRENT_LINK] });
-  const generation = Number(/(\d+)\s*$/.exec(link.stdout)?.[1] ?? 0);
+  const generation = await currentGeneration(runner);
   if (generation === 0) {
     throw new HostError("Cannot confirm: no current generation; expected an activated one");
   }
@@ -56,8 +63,7 @@ async function confirmCurrent(request: ConfirmRequest, context: Context): Promis
 }
 
 async function forgetOld(runner: Runner, current: number): Promise<void> {
-  const { stdout } = await runner.run({ title: "list the generations", argv: ["ls", GENERATIONS_DIR] });
-  const all = stdout.split("\n").filter((name) => /^\d+$/.test(name)).map(Number).sort((a, b) => a - b);
+  const all = await listGenerations(runner);
   // What cannot be listed or read does not count as old: the key in use would go with it.
   if (!all.includes(current)) return;
   const kept = all.filter((number) =>
@@ -73,11 +79,8 @@ async function forgetOld(runner: Runner, current: number): Promise<void> {
   if (configs.includes(undefined)) return;
   const keys = configs.map((config) => config?.hosts.find(({ id }) => id === config.self)?.publicKey)
     .filter((key) => key !== undefined).map(keyFile);
-  const files = await runner.run({ title: "list the keys", argv: ["ls", KEY_DIR] });
-  const stale = files.stdout.split("\n").filter((name) => name.endsWith(".key")).map((name) =>
-    `${KEY_DIR}/${name}`
-  )
-    .filter((path) => !keys.includes(path));
+  const stale = (await runner.list(KEY_DIR)).filter((name) => name.endsWith(".key"))
+    .map((name) => `${KEY_DIR}/${name}`).filter((path) => !keys.includes(path));
   if (stale.length > 0) {
     await runStep(runner, { title: "forget old keys", argv: ["rm", "-f", "--", ...stale] });
   }

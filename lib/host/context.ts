@@ -77,6 +77,17 @@ export function writeJson(runner: Runner, path: string, value: unknown): Promise
   return runner.writeFile({ path, content: `${JSON.stringify(value, null, 2)}\n` });
 }
 
+/** The number of the generation that is current; 0 where there is none. */
+export async function currentGeneration(runner: Pick<Runner, "readLink">): Promise<number> {
+  return Number(/(\d+)$/.exec(await runner.readLink(CURRENT_LINK) ?? "")?.[1] ?? 0);
+}
+
+/** The numbers of all generations that are there, ascending; none where they cannot be listed. */
+export async function listGenerations(runner: Pick<Runner, "list">): Promise<number[]> {
+  const names = await runner.list(GENERATIONS_DIR);
+  return names.filter((name) => /^\d+$/.test(name)).map(Number).sort((a, b) => a - b);
+}
+
 /** The state as the last run left it, or that of a host that has never been touched. */
 export async function readState(runner: Runner): Promise<HostStateFile | undefined> {
   return await readJson<HostStateFile>(runner, STATE_FILE);

@@ -2,17 +2,14 @@
  * Finds the generation before the current one. Reads files only.
  */
 import { HostError } from "../errors.ts";
-import { type Context, generationDir, readConfig, readState } from "./context.ts";
-import { GENERATIONS_DIR } from "./paths.ts";
+import { type Context, generationDir, listGenerations, readConfig, readState } from "./context.ts";
 import type { EarlierResult } from "./protocol.ts";
 import { liveKey } from "./rotate.ts";
 
 /** The newest generation that is older than the confirmed one. */
 export async function earlier(_request: unknown, { runner }: Context): Promise<EarlierResult> {
   const current = (await readState(runner))?.generation ?? 0;
-  const { stdout } = await runner.run({ title: "list the generations", argv: ["ls", GENERATIONS_DIR] });
-  const older = stdout.split("\n").filter((name) => /^\d+$/.test(name)).map(Number)
-    .filter((number) => number < current).sort((a, b) => b - a);
+  const older = (await listGenerations(runner)).filter((number) => number < current).reverse();
   for (const generation of older) {
     const config = await readConfig(runner, generationDir(generation)).catch(() => undefined);
     const publicKey = config?.hosts.find(({ id }) => id === config.self)?.publicKey;

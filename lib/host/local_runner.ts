@@ -38,6 +38,14 @@ export class LocalRunner implements Runner {
     return new Map(await Promise.all(paths.map(async (path) => [path, await this.readFile(path)] as const)));
   }
 
+  readLink(path: string): Promise<string | undefined> {
+    return Deno.readLink(path).catch(() => undefined);
+  }
+
+  async list(path: string): Promise<readonly string[]> {
+    return await Array.fromAsync(Deno.readDir(path), ({ name }) => name).catch(() => []);
+  }
+
   async writeFile({ path, content, mode = 0o644 }: WantedFile): Promise<void> {
     if (content === undefined) {
       await Deno.remove(path).catch(ignoreMissing);

@@ -21,6 +21,8 @@ export interface Pinged {
 export interface PingOptions {
   readonly lanes: number;
   readonly patience: number;
+  /** Sends a packet again and again until one is answered, instead of one alone: the network is only about to come up. */
+  readonly repeat?: boolean;
   /** Asks from the gateway's namespace. */
   readonly fromGateway?: boolean;
 }
@@ -30,7 +32,10 @@ const HEADERS = 28;
 /** The smallest packet that is asked with. */
 export const SMALLEST_PING = 84;
 
-/** Sends every packet once, never in fragments; the answers are in the order of the pings. */
+/** Seconds between two packets to an address that does not answer yet. */
+const REPEAT = 0.2;
+
+/** Sends every packet once, or until it is answered, never in fragments; the answers are in the order of the pings. */
 export async function pingAll(
   runner: Runner,
   pings: readonly Ping[],
@@ -47,7 +52,9 @@ export async function pingAll(
 }
 
 /** The script whose output `parsePings` takes: `<index> <exit code> <all that ping said>`. */
-export function pingScript(pings: readonly Ping[], { lanes, patience }: PingOptions): string {
+export function pingScript(pings: readonly Ping[], { lanes, patience, repeat = false }: PingOptions): string {
+  // ping(8): with a deadline (-w), -c counts the answers.
+  const limit = repeat ? `-w ${patience} -i ${REPEAT}` : `-W ${patience}`;
   const lines = pings.map(({ address, bytes }, index) => `${index} ${bytes - HEADERS} ${address}\n`);
   const count = Math.min(lanes, lines.length);
   const heredocs = Array.from({ length: count }, (_, lane) => {
@@ -57,7 +64,7 @@ export function pingScript(pings: readonly Ping[], { lanes, patience }: PingOpti
   return `set -f
 lane() {
   while read -r index size address; do
-    said=$(ping -n -c 1 -W ${patience} -M do -s "$size" "$address" 2>&1 </dev/null)
+    said=$(ping -n -c 1 ${limit} -M do -s "$size" "$address" 2>&1 </dev/null)
     echo "$index" $? $said
   done
 }

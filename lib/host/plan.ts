@@ -61,12 +61,21 @@ const AT_ONCE = "--job-mode=ignore-dependencies";
 const RELOAD_NETWORKD = `systemctl --quiet is-active systemd-networkd.service || exit 0
 networkctl reload 2>/dev/null || systemctl ${AT_ONCE} try-restart systemd-networkd.service`;
 
+/**
+ * Takes the names of units. A reload reads all units of the system and starts all generators; systemd itself says whether it has to: a
+ * unit that it has not met before it finds by itself, unless it looked for it in vain before.
+ */
+const RELOAD_UNITS = `told=$(systemctl show --property=LoadState,NeedDaemonReload -- "$@") || told=
+case $told in
+  '' | *LoadState=[!l]* | *NeedDaemonReload=yes*) exec systemctl daemon-reload ;;
+esac`;
+
 /** Which files concern whom, when it is told, and how. */
 const RELOADS = {
   systemd: {
     concerns: (path: string) => path.startsWith(`${UNIT_DIR}/`),
     when: "before",
-    step: { title: "reload systemd's units", argv: ["systemctl", "daemon-reload"] },
+    step: { title: "reload systemd's units", argv: ["sh", "-c", RELOAD_UNITS, "sh"] },
   },
   udev: {
     concerns: (path: string) => path.startsWith(`${UDEV_RULES}/`),
@@ -165,7 +174,7 @@ export function planHost(input: HostInput, seen: SeenHost, wanted = wantedHost(i
     reloads.filter((name) =>
       RELOADS[name].when === when && isRunning(name, seen) && !isImplied(name, reloads)
     )
-      .map((name) => RELOADS[name].step);
+      .map((name) => name === "systemd" ? reloadUnits([...wanted.files, ...files]) : RELOADS[name].step);
   // A link for the next boot: nothing that systemd would have to read its units anew for.
   const argv = ["systemctl", "enable", "--quiet", "--no-reload", MAIN_UNIT];
   const enable = { title: `enable ${MAIN_UNIT}`, argv };
@@ -180,6 +189,15 @@ export function planHost(input: HostInput, seen: SeenHost, wanted = wantedHost(i
     network: networkSteps(wanted.network, seen.network),
     after: stepsWhen("after"),
   };
+}
+
+/** The step for the units among these files, those that are to go included. */
+function reloadUnits(files: readonly WantedFile[]): Step {
+  const { step, concerns } = RELOADS.systemd;
+  // What a unit of somebody else is told in a folder of its own concerns the next boot.
+  const units = files.map(({ path }) => path).filter((path) => concerns(path) && !path.includes(".d/"))
+    .map((path) => path.slice(UNIT_DIR.length + 1));
+  return { ...step, argv: [...step.argv, ...new Set(units)] };
 }
 
 /** Of the plan's reloads those that are done once its files are written and what comes before the network's steps is carried out. */

@@ -110,7 +110,7 @@ async function markInstalling({ runner, clock }: Context, generation: number): P
   });
 }
 
-/** For the looks of later pushes and plans in this boot. */
+/** For the looks of later pushes and plans in this boot; whoever copies it has done so already. */
 async function rememberHash({ executableHash }: PrepareRequest, runner: Runner): Promise<void> {
   if (executableHash === undefined || await runner.readFile(HASH_FILE) !== undefined) return;
   const script = 'id=$(stat -c "$1" "$2") && printf "%s\\n%s\\n" "$id" "$3" >"$4"';
@@ -148,7 +148,7 @@ LINKS
   [ ! -e /sys/module/openvswitch ] || echo openvswitch
   echo probed
 }
-mkdir -p /run/mobula
+[ -d /run/mobula ] || mkdir -p /run/mobula
 probe 2>/dev/null >$memory.new
 mv $memory.new $memory
 while read -r line; do echo "$line"; done <$memory

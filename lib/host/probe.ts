@@ -8,8 +8,19 @@ import type { Capabilities } from "../facts.ts";
 import { liveStateScript, parseLiveState } from "../net/live_state.ts";
 import type { Runner } from "../step.ts";
 import { type Context, readConfig, readJson } from "./context.ts";
+import type { HostConfig } from "../fleet.ts";
+import { pause } from "../pause.ts";
+import { PATHS_DIR } from "../render/switch_programs.ts";
 import { CAPABILITIES_FILE, CURRENT_LINK, EXECUTABLE } from "./paths.ts";
-import { largestPassing, oversizeOutcome, type Ping, pingAll, type Pinged, roundTripOf } from "./ping.ts";
+import {
+  largestPassing,
+  oversizeOutcome,
+  type Ping,
+  pingAll,
+  type Pinged,
+  type PingOptions,
+  roundTripOf,
+} from "./ping.ts";
 import type {
   DialOutcome,
   DialTarget,
@@ -44,8 +55,14 @@ export async function probe(request: ProbeRequest, { runner }: Context): Promise
     server: hostAddresses(config.self).gateway,
     hasAccess: config.access === "auto",
   };
+  if (request.settle) await settlePaths(runner, config);
   const [pings, refused, passes] = await Promise.all([
-    pingTargets(runner, targets, mtus, { ...FULL, patience: timeoutOf(request) }),
+    pingTargets(runner, targets, mtus, {
+      ...FULL,
+      patience: request.timeout ?? PATIENCE,
+      // Who sets a time asks again anyway.
+      repeat: request.timeout !== undefined,
+    }),
     pingTargets(runner, oversize, mtus, { extra: 1, lanes: LANES.oversize, patience: SHORT_PATIENCE }),
     request.measure ? measureTargets(runner, targets, mtus) : undefined,
   ]);
@@ -72,8 +89,26 @@ export async function probe(request: ProbeRequest, { runner }: Context): Promise
   };
 }
 
-function timeoutOf({ timeout = PATIENCE }: { readonly timeout?: number }): number {
-  return timeout;
+/** Milliseconds, and milliseconds between two looks; with more peers than `few` there is no wait. */
+const SETTLING = { deadline: 1000, interval: 50, few: 32 } as const;
+
+/**
+ * Waits for direct paths that have not been up since the switch was started (see `run-paths`): whoever asks for a neighbour's address
+ * before, asks again a whole second later.
+ */
+async function settlePaths(
+  runner: Runner,
+  { self, hosts, switching }: Pick<HostConfig, "self" | "hosts" | "switching">,
+): Promise<void> {
+  const peers = hosts.filter(({ id }) => id !== self);
+  if (switching.mode !== "direct" || peers.length > SETTLING.few) return;
+  const files = peers.map(({ id }) => `${PATHS_DIR}/${id}.lived`);
+  const deadline = Date.now() + SETTLING.deadline;
+  while (Date.now() < deadline) {
+    const seen = await runner.readFiles(files);
+    if (files.every((path) => seen.get(path) !== undefined)) return;
+    await pause(SETTLING.interval);
+  }
 }
 
 /** Where not even a ping came back, a connection is not waited for as long. */
@@ -85,11 +120,9 @@ function shortenHopeless({ pings, dials = [] }: ProbeRequest, answers: readonly 
   return dials.map((target) => silent.has(target.address) ? { ...target, patience } : target);
 }
 
-interface Packets {
+interface Packets extends Omit<PingOptions, "fromGateway"> {
   /** Bytes more than the network takes. */
   readonly extra: number;
-  readonly lanes: number;
-  readonly patience: number;
 }
 
 const FULL: Packets = { extra: 0, lanes: LANES.pings, patience: PATIENCE };
@@ -99,15 +132,15 @@ async function pingTargets(
   runner: Runner,
   targets: readonly PingTarget[],
   mtus: Mtus,
-  { extra, lanes, patience }: Packets,
+  { extra, ...options }: Packets,
 ) {
   const pinged = { host: [] as Ping[], gateway: [] as Ping[] };
   for (const { address, from } of targets) {
     pinged[from].push({ address, bytes: fullSize(address, mtus) + extra });
   }
   const [host, gateway] = await Promise.all([
-    pingAll(runner, pinged.host, { lanes, patience }),
-    pingAll(runner, pinged.gateway, { lanes, patience, fromGateway: true }),
+    pingAll(runner, pinged.host, options),
+    pingAll(runner, pinged.gateway, { ...options, fromGateway: true }),
   ]);
   const next = { host: host.values(), gateway: gateway.values() };
   return targets.map(({ from }) => next[from].next().value!);
@@ -189,10 +222,10 @@ async function askInGateway(runner: Runner, request: InsideRequest): Promise<Ins
 
 /** Resolves names, dials listeners and asks the world's name servers, from the namespace that this process is in. */
 export async function askInside(request: InsideRequest): Promise<InsideResult> {
-  const { names, dials = [], world, server } = request;
+  const { names, dials = [], world, server, timeout = PATIENCE } = request;
   const { queryAddress } = await import("./dns.ts");
   const [resolved, dialled, wrong] = await Promise.all([
-    inParallel(names, LANES.names, ({ name }) => queryAddress(name, server, timeoutOf(request) * 1000)),
+    inParallel(names, LANES.names, ({ name }) => queryAddress(name, server, timeout * 1000)),
     dialAll(dials),
     world ? askWorld(server) : [],
   ]);

@@ -116,6 +116,8 @@ export interface StatusRequest {
   readonly extendSeconds?: number;
   /** Milliseconds to wait for the end of an activation that is under way. */
   readonly waitMilliseconds?: number;
+  /** Wait no longer than until the external interface is about to move, which ends the connection over which this is asked. */
+  readonly untilCut?: boolean;
 }
 
 /** The answer to `status`: how the last activation went. */
@@ -128,6 +130,8 @@ export interface StatusResult {
   readonly capabilities: Capabilities;
   /** Kernel's boot id: differs after a reboot. */
   readonly bootId: string;
+  /** The external interface is about to move, or has moved: ask again over a new connection. */
+  readonly cut?: boolean;
 }
 
 /** Reach every target, resolve every name, and tell what can only be seen on the host. An older host answers `pings` and `names` alone. */
@@ -144,6 +148,8 @@ export interface ProbeRequest {
   readonly measure?: boolean;
   /** Timeout of one answer, whole seconds; default: 2. */
   readonly timeout?: number;
+  /** Before anything is asked, wait up to a second for direct paths that have not been up yet. */
+  readonly settle?: boolean;
 }
 
 /** One address to be pinged with a packet of the network's full size, from the host itself or from its gateway's namespace. */

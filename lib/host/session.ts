@@ -36,7 +36,7 @@ export async function serveSession(input: Input, serve: Serve, write: (line: str
     clearTimeout(timer);
     const { id, verb, request } = asked;
     const work = serve(verb, request, (event) => {
-      if (cutsConnection(event)) cut.resolve(null);
+      if (isCutOff(event)) cut.resolve(null);
       if (isUnderWay(event)) timer = setTimeout(cut.resolve, CUT_OFF, null);
       write(JSON.stringify({ id, ...event } satisfies SessionEvent));
     });
@@ -47,16 +47,16 @@ export async function serveSession(input: Input, serve: Serve, write: (line: str
   await Promise.all(running);
 }
 
-/** What `status` answers during an activation. */
+/** What `activate` answers where the external interface is about to move, and `status` as long as it has not. */
 function isUnderWay(event: HostEvent): boolean {
-  return event.event === "result" &&
-    (event.result as Partial<StatusResult> | null)?.activation === "running";
+  if (event.event !== "result") return false;
+  const result = event.result as Partial<StatusResult & ActivateResult> | null;
+  return result?.activation === "running" || result?.cutsConnection === true;
 }
 
-/** What `activate` answers where the external interface is about to move. */
-function cutsConnection(event: HostEvent): boolean {
-  return event.event === "result" &&
-    (event.result as Partial<ActivateResult> | null)?.cutsConnection === true;
+/** What `status` answers when it moves. */
+function isCutOff(event: HostEvent): boolean {
+  return event.event === "result" && (event.result as Partial<StatusResult> | null)?.cut === true;
 }
 
 /** When a session ends before its input does. */

@@ -11,8 +11,15 @@ import { type HostInput, wantedFirewall } from "../net/wanted.ts";
 import { ETC_DIR } from "../render/dnsmasq.ts";
 import { renderFiles } from "../render/files.ts";
 import type { Runner, WantedFile } from "../step.ts";
-import { type Context, generationDir, readJson, writeJson } from "./context.ts";
-import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK, GENERATIONS_DIR } from "./paths.ts";
+import {
+  type Context,
+  currentGeneration,
+  generationDir,
+  listGenerations,
+  readJson,
+  writeJson,
+} from "./context.ts";
+import { BASELINE_FILE, CAPABILITIES_FILE, CURRENT_LINK } from "./paths.ts";
 import type { StageRequest, StageResult } from "./protocol.ts";
 import { runStep } from "./run_steps.ts";
 
@@ -36,7 +43,7 @@ export async function stage(request: StageRequest, { runner, report }: Context):
   report("check the rendered files");
   await checkFiles(runner, rendered);
   // Never the current one, also where the generations cannot be listed.
-  const generation = Math.max(current, await newestGeneration(runner)) + 1;
+  const generation = Math.max(current, ...await listGenerations(runner)) + 1;
   report(`write generation ${generation}`);
   await writeJson(runner, `${generationDir(generation)}/files.json`, rendered);
   await writeJson(runner, `${generationDir(generation)}/config.json`, config);
@@ -81,17 +88,4 @@ async function checkFiles(runner: Runner, rendered: readonly WantedFile[]): Prom
       stdin: text(`${ETC_DIR}/dnsmasq.conf`),
     }),
   ]);
-}
-
-async function currentGeneration(runner: Runner): Promise<number> {
-  const { stdout } = await runner.run({
-    title: "read the current generation",
-    argv: ["readlink", CURRENT_LINK],
-  });
-  return Number(/(\d+)\s*$/.exec(stdout)?.[1] ?? 0);
-}
-
-async function newestGeneration(runner: Runner): Promise<number> {
-  const { stdout } = await runner.run({ title: "list the generations", argv: ["ls", GENERATIONS_DIR] });
-  return Math.max(0, ...stdout.split("\n").filter((name) => /^\d+$/.test(name)).map(Number));
 }

@@ -10,7 +10,7 @@ import type { Activation } from "./up.ts";
 /** After a boot the activation counts as running until mobula.service has said otherwise. */
 export async function status(request: StatusRequest, context: Context): Promise<StatusResult> {
   const { runner } = context;
-  const activation = await readActivation(request.waitMilliseconds ?? 0, context);
+  const activation = await readActivation(request, context);
   const [capabilities, state, bootId] = await Promise.all([
     readJson<Capabilities>(runner, CAPABILITIES_FILE),
     readState(runner),
@@ -26,6 +26,7 @@ export async function status(request: StatusRequest, context: Context): Promise<
     capabilities: capabilities ?? { wireguard: "userspace", datapath: "netdev" },
     bootId,
     ...(activation?.error ? { error: activation.error } : {}),
+    ...(activation?.cut ? { cut: true } : {}),
   };
 }
 
@@ -34,14 +35,14 @@ const INTERVAL = 25;
 
 /** How the activation went; one that is under way is waited for. */
 async function readActivation(
-  waitMilliseconds: number,
+  { waitMilliseconds = 0, untilCut = false }: StatusRequest,
   { runner, clock }: Pick<Context, "runner" | "clock">,
 ): Promise<Activation | undefined> {
   const deadline = clock.now() + waitMilliseconds;
   while (true) {
     const activation = await readJson<Activation>(runner, ACTIVATION_FILE);
     const isRunning = (activation?.status ?? "running") === "running";
-    if (!isRunning || clock.now() + INTERVAL > deadline) return activation;
+    if (!isRunning || untilCut && activation?.cut || clock.now() + INTERVAL > deadline) return activation;
     await clock.pause(INTERVAL);
   }
 }

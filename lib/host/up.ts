@@ -24,6 +24,8 @@ import { runSteps } from "./run_steps.ts";
 export interface Activation {
   /** `rolledback`: it was not confirmed, and the host went back by itself. */
   readonly status: "running" | "done" | "failed" | "rolledback";
+  /** Of one that is running: the external interface is about to move, or has moved. */
+  readonly cut?: boolean;
   readonly error?: string;
 }
 
@@ -42,7 +44,7 @@ export async function up(context: Context): Promise<readonly string[]> {
     const before = await readJson<Activation>(context.runner, ACTIVATION_FILE);
     await writeJson(context.runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);
     try {
-      const titles = await converge(context, input);
+      const titles = await converge(context, input, before?.status === "running" ? announceCut : undefined);
       await writeJson(context.runner, ACTIVATION_FILE, { status: "done" } satisfies Activation);
       return titles;
     } catch (error) {
@@ -84,8 +86,21 @@ export async function writeFiles(
   await forgetReloads(runner, firstReloads(plan));
 }
 
-/** The same for a given input, without a word about it, and without the lock. */
-export async function converge(context: Context, input: HostInput): Promise<readonly string[]> {
+/** Milliseconds that an answer about it needs to get away: two of the intervals at which `status` looks, and the network's time. */
+const NOTICE = 80;
+
+/** Whoever waits for the activation over a connection that ends now had better make a new one. */
+async function announceCut({ runner, clock }: Context): Promise<void> {
+  await writeJson(runner, ACTIVATION_FILE, { status: "running", cut: true } satisfies Activation);
+  await clock.pause(NOTICE);
+}
+
+/** The same for a given input, without a word about it, and without the lock; `beforeCut` runs before the external interface moves. */
+export async function converge(
+  context: Context,
+  input: HostInput,
+  beforeCut?: (context: Context) => Promise<void>,
+): Promise<readonly string[]> {
   const done: string[] = [];
   await settleDevices(context);
   for (let round = 0; round < MAX_ROUNDS; round++) {
@@ -98,7 +113,13 @@ export async function converge(context: Context, input: HostInput): Promise<read
     done.push(...titles);
     try {
       await writeFiles(context, plan);
-      await runSteps(context.runner, [...plan.network, ...plan.after], context.report);
+      const move = plan.network.findIndex(({ movesNic }) => movesNic);
+      if (move >= 0) {
+        await runSteps(context.runner, plan.network.slice(0, move), context.report);
+        await beforeCut?.(context);
+      }
+      const rest = [...plan.network.slice(Math.max(move, 0)), ...plan.after];
+      await runSteps(context.runner, rest, context.report);
       await forgetReloads(context.runner, plan.reloads);
     } catch (error) {
       if (!(error instanceof CommandError) || round === MAX_ROUNDS - 1) throw error;

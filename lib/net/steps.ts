@@ -178,6 +178,7 @@ function nicSteps({ wanted, found }: Nic): Step[] {
   return [{
     ...ip("root", `move ${name} into the gateway`, "link", "set", name, "netns", scope),
     effect: "the host's network, about 2 s",
+    movesNic: true,
   }];
 }
 

@@ -5,11 +5,11 @@ import type { HostConfig } from "../fleet.ts";
 import { directPort, meshIds } from "../net/network.ts";
 import { HEADER } from "./header.ts";
 
-/** One line for each part, with the ports of its paths. */
-export function renderHandover({ self, hosts }: HostConfig): string {
+/** A line with the BFD interval (milliseconds), and one for each part, with the ports of its paths. */
+export function renderHandover({ self, hosts, switching }: HostConfig): string {
   const peers = meshIds(hosts).filter((id) => id !== self);
   const lines = handoverOrder(self, peers).map((part) => part.map(directPort).join(" "));
-  return `${[HEADER, ...lines].join("\n")}\n`;
+  return `${[HEADER, `interval ${switching.bfdInterval}`, ...lines].join("\n")}\n`;
 }
 
 /**

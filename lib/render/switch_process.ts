@@ -11,6 +11,8 @@ import { BIN_DIR } from "../net/steps.ts";
 import { switchNamespace } from "../net/wanted.ts";
 import { LEARNED_FILE, OVS_DIR, RESTORE_FILE, VSCTL } from "./switch_programs.ts";
 
+/** The database's socket. */
+const DATABASE = `${OVS_DIR}/db.sock`;
 /** The id of the process that is the switch; systemd reads it. */
 export const SWITCH_PID = `${OVS_DIR}/vswitchd.pid`;
 /** The id of one that waits for its place, and may not have it yet: it would speak before it has anything to carry with. */
@@ -44,6 +46,12 @@ done
  * the first once and for all; without its hellos its paths are still used.
  */
 export const SILENCE_PATHS = `set -eu
+# ovs-vsctl, refused once, would wait for a second.
+tries=0
+until [ -S ${DATABASE} ] || [ $tries -ge 250 ]; do
+  tries=$((tries + 1))
+  sleep 0.02
+done
 vsctl='${VSCTL} --retry --no-wait'
 set -- set Open_vSwitch . other_config:flow-restore-wait=true
 for port in $($vsctl --bare --columns=name find Interface bfd:enable=true); do
@@ -180,7 +188,9 @@ for socket in ${control("*")}; do
   pid=\${socket#${OVS_DIR}/vswitchd.}
   [ ! -S "$socket" ] || end "\${pid%.ctl}"
 done
-rm -f ${control("*")} ${HANDED_OVER} ${FLOW_CONTROL}
+for left in ${control("*")} ${HANDED_OVER} ${FLOW_CONTROL}; do
+  [ ! -e "$left" ] || rm -f "$left"
+done
 `;
 
 /** After the process has ended: nothing is left behind of a change that came to nothing, and nobody at all where the unit is stopped. */

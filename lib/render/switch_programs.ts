@@ -21,6 +21,9 @@ export const RESTORE_FILE = `${ETC_DIR}/restore-switch.sh`;
 /** In which order the paths of a restarted switch speak again, of this host alone; made by `renderHandover`. */
 export const HANDOVER_FILE = `${ETC_DIR}/handover`;
 
+/** What is known of each direct path, by the peer's id: `ID.lived` is there since it was up first. */
+export const PATHS_DIR = `${RUN_DIR}/paths`;
+
 /** Of the database and the switch. */
 export const OVS_DIR = `${RUN_DIR}/ovs`;
 /** Asks the database. */
@@ -123,9 +126,9 @@ const PATIENCE = { least: 100, most: 500 } as const;
  * other, as `renderHandover` has them. Each is told changed intervals until it is up (see run-paths, which is slower to notice).
  */
 export const RESUME_PATHS = `set -eu
-${VSCTL} remove Open_vSwitch . other_config flow-restore-wait
+silent=$(${VSCTL} --bare remove Open_vSwitch . other_config flow-restore-wait -- --columns=name find Interface bfd:enable=false)
+set -- "\${1:-}" $silent
 vsctl='${VSCTL} --no-wait'
-set -- "\${1:-}" $($vsctl --bare --columns=name find Interface bfd:enable=false)
 how=$1
 shift
 [ $# -gt 0 ] || exit 0
@@ -178,6 +181,9 @@ tell "$interval" $silent
 /** What `ovs-ofctl monitor` says of a flow that somebody has deleted from the tables that are written; what is learned comes and goes. */
 const DELETED_FLOW = `event=DELETED reason=delete table=[${FLOW_TABLES}] `;
 
+/** Paths of a fleet in which sessions that have never been up are helped, too. */
+const FEW_PATHS = 32;
+
 /** Milliseconds: what a session that begins tells. Nobody has asked for it, so it is a change. */
 const SLOW_INTERVAL = 997;
 
@@ -190,15 +196,15 @@ const SLOW_INTERVAL = 997;
  *
  * A session that begins says hello once a second (RFC 5880, 6.8.3), except when it has a changed interval to tell, and that it has
  * from its second step (init) on: so it gets one, and is up in a moment. But not where it has just been down already (5 s; 1 s where
- * one of the switches has begun anew, for that may happen again and is not the wire's doing), nor where it has never been up: a new
- * fleet has thousands of sessions, and its processors other work.
+ * one of the switches has begun anew, for that may happen again and is not the wire's doing), nor where it has never been up in a large
+ * fleet: one that is new has thousands of sessions, and its processors other work.
  * What it is told is slow, for it is, and the peer must be patient. Who is up next says so at the usual interval, but has still planned
  * its next hello for a second later (Open vSwitch plans one when it sends the one before): the peer would find the path dead. So there
  * is another change to tell as soon as it is up.
  *
  * Beside that it watches for somebody who deletes flows by hand: a switch without the last one of a table drops what comes there.
  */
-export const RUN_PATHS = `state=${RUN_DIR}/paths
+export const RUN_PATHS = `state=${PATHS_DIR}
 vsctl='${VSCTL} --no-wait'
 [ ! -e "$state" ] || rm -rf "$state"
 mkdir -p "$state"
@@ -250,7 +256,7 @@ release() {
 count=0
 died() {
   [ ! -e "$state/$1" ] || return 0
-  rm -f "$state/$1.held"
+  [ ! -e "$state/$1.held" ] || rm -f "$state/$1.held"
   count=$((count + 1))
   echo "$count" >"$state/$1"
   # First of all: what comes after takes processor time.
@@ -283,7 +289,7 @@ tell_those() {
     [ "$what" != "$who" ] || set -- "$@" "$port"
   done <"$state/hurrying/names"
   [ $# -gt 0 ] || return 0
-  interval=$($vsctl --if-exists get Interface "$1" bfd:min_rx | tr -d '"')
+  read_settings
   [ "$interval" ] || return 0
   if [ "$who" = begins ]; then
     tell ${SLOW_INTERVAL} "$@"
@@ -291,23 +297,44 @@ tell_those() {
     return
   fi
   # Twice, for the peer may have had something to tell as well.
-  for pause in 0.1 0; do
-    tell $((interval + 1)) "$@"
-    tell "$interval" "$@"
-    sleep $pause
-  done
+  tell $((interval + 1)) "$@"
+  tell "$interval" "$@"
+  sleep 0.1
+  tell $((interval + 1)) "$@"
+  tell "$interval" "$@"
+}
+# Of the present generation: the interval, and whether there are few paths.
+read_settings() {
+  interval= small=1 count=0
+  [ -r ${HANDOVER_FILE} ] || return 0
+  while read -r first ports; do
+    case $first in
+      '#'*) ;;
+      interval) interval=$ports ;;
+      *)
+        set -- $ports
+        count=$((count + 1 + $#))
+        ;;
+    esac
+  done <${HANDOVER_FILE}
+  [ $count -le ${FEW_PATHS} ] || small=
+}
+has_lived() {
+  [ ! -e "$state/\${1##*-}.lived" ] || return 0
+  read_settings
+  [ "$small" ]
 }
 began() {
   before=-60
   [ ! -e "$state/$1.hurried" ] || read -r before <"$state/$1.hurried"
   now >"$state/$1.hurried"
-  [ -e "$state/\${1##*-}.lived" ] && [ $(($(now) - before)) -ge "$2" ] || return 0
-  : >"$state/$1.slow"
+  has_lived "$1" && [ $(($(now) - before)) -ge "$2" ] || return 0
+  echo slow >"$state/$1.slow"
   tell_changes begins "$1"
 }
 is_up() {
-  [ -e "$state/$1.slow" ] || return 0
-  rm -f "$state/$1.slow"
+  [ -s "$state/$1.slow" ] || return 0
+  : >"$state/$1.slow"
   tell_changes settles "$1"
 }
 tell_changes() {

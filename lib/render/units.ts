@@ -275,8 +275,10 @@ exec ip netns exec mobula dnsmasq --keep-in-foreground --conf-file=${ETC_DIR}/dn
 const RUN_FOLLOW = `exec ip netns exec mobula ${BIN_DIR}/mobula follow
 `;
 
-const RUN_WIREGUARD =
-  `[ ! -e /var/run/wireguard/${LINK.wireguard}.sock ] || rm -f /var/run/wireguard/${LINK.wireguard}.sock
+/** Cross-platform interface of WireGuard: where wireguard-go answers. */
+const UAPI_SOCKET = `/var/run/wireguard/${LINK.wireguard}.sock`;
+
+const RUN_WIREGUARD = `[ ! -e ${UAPI_SOCKET} ] || rm -f ${UAPI_SOCKET}
 [ -d /var/run/wireguard ] || mkdir -p /var/run/wireguard
 export LOG_LEVEL=error WG_PROCESS_FOREGROUND=1
 exec ip netns exec mobula wireguard-go --foreground ${LINK.wireguard}
@@ -300,7 +302,7 @@ const WAIT_DAEMON = `unit=$1
 tries=0
 while [ $tries -lt 200 ]; do
   case "$unit" in
-    mobula-wireguard.service) ip netns exec mobula wg show ${LINK.wireguard} public-key >/dev/null 2>&1 && break ;;
+    mobula-wireguard.service) [ -S ${UAPI_SOCKET} ] && ip netns exec mobula wg show ${LINK.wireguard} public-key >/dev/null 2>&1 && break ;;
     *) ovs-appctl --timeout=2 -t ${SWITCH_CONTROL} version >/dev/null 2>&1 && break ;;
   esac
   tries=$((tries + 1))
@@ -351,11 +353,13 @@ exec systemctl restart --no-block ${HEAL_UNIT}
 const ARM_ROLLBACK = `set -eu
 clear() {
   systemctl stop ${ROLLBACK_TIMER} 2>/dev/null || :
+}
+forget() {
   systemctl reset-failed ${ROLLBACK_TIMER} ${ROLLBACK_UNIT} 2>/dev/null || :
 }
 # Where older and newer versions of systemd keep the timer.
 if [ $# != 1 ] || [ -e /run/systemd/system/${ROLLBACK_TIMER} ] || [ -e /run/systemd/transient/${ROLLBACK_TIMER} ]; then clear; fi
-[ $# = 1 ] || exit 0
+[ $# = 1 ] || { forget; exit 0; }
 set -- "$1" $(($1 + 20)) $(($1 + 60)) $(($1 + 180)) $(($1 + 600)) $(($1 + 3600))
 first=$1
 shift
@@ -365,6 +369,7 @@ start() { systemd-run --quiet --unit=${ROLLBACK_UNIT} --on-active="$first" --tim
 start "$@" 2>/dev/null || {
   systemctl daemon-reload
   clear
+  forget
   start "$@"
 }
 `;

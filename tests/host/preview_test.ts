@@ -72,6 +72,14 @@ class Answering implements Runner {
     return new Map(paths.map((path, index) => [path, texts[index]]));
   }
 
+  readLink(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
+
+  list(): Promise<readonly string[]> {
+    return Promise.resolve([]);
+  }
+
   writeFile(): Promise<void> {
     throw new Error("Cannot write while looking; expected no change");
   }

@@ -21,6 +21,12 @@ class RecordingRunner implements Runner {
   readFiles(): Promise<ReadonlyMap<string, string | undefined>> {
     return Promise.reject(new Error("steps read no file"));
   }
+  readLink(): Promise<undefined> {
+    return Promise.reject(new Error("steps read no link"));
+  }
+  list(): Promise<readonly string[]> {
+    return Promise.reject(new Error("steps list no folder"));
+  }
   writeFile(): Promise<void> {
     return Promise.reject(new Error("steps write no file"));
   }

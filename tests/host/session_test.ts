@@ -53,7 +53,7 @@ Deno.test("serveSession: what has begun is finished after the end of the input",
 });
 
 Deno.test("serveSession: ends when its connection is about to be cut, although its input stays open", async () => {
-  const line = new TextEncoder().encode('{"id":1,"verb":"activate"}\n');
+  const line = new TextEncoder().encode('{"id":1,"verb":"status"}\n');
   let reads = 0;
   const input: Input = {
     read(into) {
@@ -67,7 +67,7 @@ Deno.test("serveSession: ends when its connection is about to be cut, although i
     input,
     async (_verb, _request, report) => {
       await Promise.resolve();
-      report({ event: "result", result: { cutsConnection: true, steps: [] } });
+      report({ event: "result", result: { activation: "running", cut: true } });
     },
     (line) => said.push(line),
   );

@@ -50,6 +50,14 @@ export class World implements Runner {
     return readFilesByScript(this, paths);
   }
 
+  readLink(path: string): Promise<string | undefined> {
+    return this.#local.readLink(path);
+  }
+
+  list(path: string): Promise<readonly string[]> {
+    return this.#local.list(path);
+  }
+
   async writeFile({ path, content, mode = 0o644 }: WantedFile): Promise<void> {
     if (content === undefined) {
       await runStep(this, { title: `remove ${path}`, argv: ["rm", "-f", path] });

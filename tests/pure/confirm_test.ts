@@ -122,6 +122,24 @@ Deno.test("extend: gives an armed host more time, and no other", async () => {
   });
 });
 
+Deno.test("extend: starts the timer anew only when a tenth of the time has passed", async () => {
+  await bench({}, async (bench) => {
+    await bench.deployer.activated(NAMES);
+    const timers: string[] = [];
+    bench.host.fate = ({ what }) => {
+      if (what.includes("arm-rollback")) timers.push(what);
+      return "done";
+    };
+    for (const [passed, count] of [[1, 0], [10, 0], [2, 1], [1, 1], [100, 2]] as const) {
+      await bench.time.pause(passed * 1000);
+      assertEquals(await moreTime(bench, 120), true);
+      assertEquals(timers.length, count, `after ${passed} s`);
+    }
+    assertEquals(await moreTime(bench, 60), true);
+    assertEquals(timers.length, 3, "another time than before");
+  });
+});
+
 Deno.test("rollback: a process that holds the lock for too long does not stop it", async () => {
   await bench({}, async (bench) => {
     await bench.deployer.activated(NAMES);

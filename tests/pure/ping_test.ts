@@ -9,6 +9,13 @@ Deno.test("pingScript: every ping is in one lane, without the headers that ping 
   assertMatch(script, /lane <<'E' &\n1 1412 10\.30\.0\.3\n3 1412 10\.30\.0\.5\nE\n/);
 });
 
+Deno.test("pingScript: sends one packet, or some until one is answered", () => {
+  const script = (repeat: boolean) =>
+    pingScript([{ address: "10.30.0.2", bytes: 1440 }], { lanes: 1, patience: 2, repeat });
+  assertMatch(script(false), /ping -n -c 1 -W 2 -M do /);
+  assertMatch(script(true), /ping -n -c 1 -w 2 -i 0\.2 -M do /);
+});
+
 /** As iputils 20221126 and 20240905 say it, on one line. */
 const SAID = {
   answer:
