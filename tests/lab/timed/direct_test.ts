@@ -12,6 +12,7 @@ import { excusedSilence } from "../loss.ts";
 import { unreached, waitForAnswers } from "../probes.ts";
 import { expectCode, mobula, setStage } from "../proof.ts";
 import { ask, mainPids } from "../snapshot.ts";
+import { watchStarvation } from "../starvation.ts";
 import {
   type Answers,
   cutHosts,
@@ -82,14 +83,24 @@ function flow(lab: Lab, from: string, to: string) {
 
 const CONTROL = "control";
 
-/** Runs the work while these ping, and beside them what nothing of mobula carries: what stands still there is the machine. */
-async function controlled(lab: Lab, flows: readonly Flow[], work: () => Promise<unknown>) {
-  const control = await startFlow(lab, CONTROL, lab.deployer, WORLD);
-  return await during([...flows, control], work);
+/** What came of pings, and how long the machine kept a switch, or what nothing of mobula carries, from going on, milliseconds. */
+interface Seen {
+  readonly flows: Readonly<Record<string, Answers>>;
+  readonly still: number;
 }
 
-function assertNothingLost(seen: Readonly<Record<string, Answers>>, ...names: string[]): void {
-  const allowed = excusedSilence(seen[CONTROL]!.gap);
+/** Runs the work while these ping, and beside them what nothing of mobula carries: what stands still there is the machine. */
+async function controlled(lab: Lab, flows: readonly Flow[], work: () => Promise<unknown>): Promise<Seen> {
+  const control = await startFlow(lab, CONTROL, lab.deployer, WORLD);
+  const watch = watchStarvation(lab);
+  let starved = 0;
+  const seen = await during([...flows, control], () => work().finally(() => starved = watch.stop()));
+  if (excusedSilence(starved) > 0) console.log(`  a switch waited for a processor for ${starved} ms of 300`);
+  return { flows: seen, still: Math.max(seen[CONTROL]!.gap, starved) };
+}
+
+function assertNothingLost({ flows: seen, still }: Seen, ...names: string[]): void {
+  const allowed = excusedSilence(still);
   for (const name of names) {
     const { lost, duplicates, gap } = seen[name]!;
     assertEquals({ lost: gap <= allowed ? 0 : lost, duplicates }, { lost: 0, duplicates: 0 }, name);
@@ -104,7 +115,7 @@ async function whilePinging(lab: Lab, work: () => Promise<unknown>) {
     await flow(lab, "beta", "gamma"),
   ];
   const seen = await controlled(lab, flows, work);
-  for (const [name, { duplicates }] of Object.entries(seen)) {
+  for (const [name, { duplicates }] of Object.entries(seen.flows)) {
     assertEquals(duplicates, 0, `${name}: no frame twice`);
   }
   return seen;
@@ -238,7 +249,7 @@ for (
         await assertPlanEmpty(lab, program);
       });
       assertNothingLost(cut, "alpha-gamma (intrawire)");
-      assert(cut["beta-gamma (intrawire)"]!.lost > 0, "the cut must have been one");
+      assert(cut.flows["beta-gamma (intrawire)"]!.lost > 0, "the cut must have been one");
       const back = await controlled(lab, await flows(), async () => {
         await mendPaths(lab);
         await waitForPaths(lab, NAMES);
@@ -278,7 +289,7 @@ pathProof(
       lab,
       async (pid) => void await ask(lab, "alpha", ["kill", "-9", String(pid)]),
     );
-    assertNothingLost(seen.flows, "beta-gamma");
+    assertNothingLost(seen, "beta-gamma");
     for (const way of ["beta-alpha", "alpha-beta"]) {
       const { gap, duplicates } = seen.flows[way]!;
       assertEquals(duplicates, 0, way);
@@ -313,7 +324,7 @@ pathProof(
       lab,
       async () => void await ask(lab, "alpha", ["systemctl", "restart", "mobula-vswitchd.service"]),
     );
-    assertNothingLost(seen.flows, "beta-gamma");
+    assertNothingLost(seen, "beta-gamma");
     const { gap, duplicates } = seen.flows["beta-alpha"]!;
     assertEquals(duplicates, 0);
     // In userspace the process that is gone is what carries.
@@ -322,7 +333,7 @@ pathProof(
       `${gap} ms; expected ${seen.restart} + ${PATIENCE.restarted}`,
     );
     const fell = await downs(lab, "beta") - before;
-    const stoodStill = excusedSilence(seen.flows[CONTROL]!.gap) > 0;
+    const stoodStill = excusedSilence(seen.still) > 0;
     assert(
       fell === 1 || stoodStill && fell === 2,
       `${fell} times down; expected once, at the new switch's hello`,
@@ -363,7 +374,7 @@ async function whileSwitchReturns(lab: Lab, go: (pid: number) => Promise<void>) 
     assertEquals(twice, 0, "no loop");
   });
   console.log(`  the switch was gone for ${restart} ms`);
-  return { flows: seen, restart };
+  return { ...seen, restart };
 }
 
 /** What somebody may delete by hand, on a host of which system, and whether its own traffic notices. */
@@ -402,9 +413,9 @@ for (const { what, host, order, noticed } of DELETIONS) {
         });
       });
       assertEquals(broadcasts?.twice, 0, "no loop");
-      const pairs = Object.keys(seen).filter((pair) => !noticed || !pair.includes(host));
+      const pairs = Object.keys(seen.flows).filter((pair) => !noticed || !pair.includes(host));
       assertNothingLost(seen, ...pairs);
-      for (const [pair, { gap }] of Object.entries(seen)) {
+      for (const [pair, { gap }] of Object.entries(seen.flows)) {
         assert(gap <= REPAIR, `${pair}: ${gap} ms; expected at most ${REPAIR}`);
       }
       await assertPlanEmpty(lab, program);
@@ -417,7 +428,7 @@ pathProof(
   async (lab, { program }) => {
     try {
       const changed = await whilePinging(lab, () => push(lab, program, { mobula_switching: "tree" }));
-      for (const { lost, sent } of Object.values(changed)) {
+      for (const { lost, sent } of Object.values(changed.flows)) {
         console.log(`  to the tree: ${lost} of ${sent} lost`);
       }
       await waitForAnswers("the tree", () => lab.network("beta", "mobula"), gateways(lab), 20_000);
