@@ -7,6 +7,7 @@ import { ensureImage } from "../tests/lab/images.ts";
 import { ensurePackages, MACHINE_PACKAGES } from "../tests/lab/packages.ts";
 import { TURN } from "../tests/lab/turn.ts";
 import { VM_PACKAGES } from "../tests/vm/qemu.ts";
+import { busySeconds } from "./busy.ts";
 import { startEarly } from "./early_run.ts";
 import { type Counts, readCounts, readFailures, renderFailure } from "./junit.ts";
 import { machinesLeftOut } from "./machines_left_out.ts";
@@ -225,14 +226,6 @@ async function startEarlyTests(
     }
   };
   return { suite, finish };
-}
-
-/** Seconds that all processors together have not been idle since boot: proc(5), /proc/stat, in hundredths. */
-async function busySeconds(): Promise<number> {
-  const text = await Deno.readTextFile("/proc/stat");
-  const [user = 0, nice = 0, system = 0, , , interrupts = 0, soft = 0] = text.slice(0, text.indexOf("\n"))
-    .split(/\s+/).slice(1).map(Number);
-  return (user + nice + system + interrupts + soft) / 100;
 }
 
 function exists(path: string): boolean {
