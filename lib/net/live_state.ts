@@ -3,24 +3,12 @@
  * script and the parser of what it says. Pure.
  */
 import { directPort, EGRESS, LINK, relaysOf } from "./network.ts";
-import { OFCTL, parseWireguardDump, SWITCH_CONTROL, TELL_WIREGUARD } from "./seen.ts";
+import { type DumpedPeer, OFCTL, parseWireguardDump, SWITCH_CONTROL, TELL_WIREGUARD } from "./seen.ts";
 
 /** What `wg` says of the gateway's device. */
 export interface WireguardState {
   readonly publicKey: string;
-  readonly peers: readonly WireguardPeerState[];
-}
-
-/** One peer as it is live. */
-export interface WireguardPeerState {
-  readonly publicKey: string;
-  readonly endpoint?: string;
-  readonly allowedIps: readonly string[];
-  /** Seconds since 1970 by the host's clock; 0 for never. */
-  readonly handshake: number;
-  /** Bytes. */
-  readonly received: number;
-  readonly sent: number;
+  readonly peers: readonly DumpedPeer[];
 }
 
 /** What Open vSwitch says of the tree (RSTP). */

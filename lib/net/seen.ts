@@ -485,7 +485,7 @@ export interface DumpedPeer {
   readonly publicKey: string;
   readonly endpoint?: string;
   readonly allowedIps: readonly string[];
-  /** Seconds since 1970; 0 for never. */
+  /** Seconds since 1970 by the host's clock; 0 for never. */
   readonly handshake: number;
   /** Bytes. */
   readonly received: number;

@@ -1,7 +1,7 @@
 /**
  * What WireGuard itself tells of a pair of hosts: its counters, its handshakes, and whether its pings are answered. Pure.
  */
-import type { WireguardPeerState } from "../../net/live_state.ts";
+import type { DumpedPeer } from "../../net/seen.ts";
 import type { Case } from "./case.ts";
 
 /** Seconds after which a WireGuard session that is in use has been replaced, or is dead. */
@@ -44,7 +44,7 @@ function peerState(
   name: string,
   peer: string,
   when: "wireguard" | "wireguardBefore" = "wireguard",
-): WireguardPeerState | undefined {
+): DumpedPeer | undefined {
   const address = one.result(name, peer, "intrawire")?.address;
   return one.host(name)?.evidence?.[when]?.peers.find(({ allowedIps }) =>
     allowedIps.includes(`${address}/32`)
