@@ -4,6 +4,7 @@
 import * as z from "zod";
 import { HostError, TransportError } from "../errors.ts";
 import type * as protocol from "../host/protocol.ts";
+import { plainLine, plainText, plainValue } from "../plain.ts";
 import type { Output } from "../step.ts";
 import type { ExecOptions } from "./ssh.ts";
 import "../zod_english.ts";
@@ -211,7 +212,7 @@ export function resultOf<V extends keyof HostVerbs>(
   if (answer.error) throw new HostError(answer.error);
   const result = RESULTS[verb].safeParse(answer.result);
   if (answer.hasResult && result.success) return result.data;
-  const said = stderr.trim().split("\n").slice(-5).join("\n  ") || answer.noise.slice(-5).join("\n  ");
+  const said = stderr.trim().split("\n").slice(-5).join("\n  ") || answer.noise.join("\n  ");
   const found = answer.hasResult
     ? `an answer of another shape (${z.prettifyError(result.error!)})`
     : `no answer, exit code ${code}`;
@@ -235,7 +236,12 @@ function heldInput(text: string, hold: Promise<unknown>): ReadableStream<Uint8Ar
   });
 }
 
-/** Collects the events of one answer. */
+/** Characters of what a host says went wrong. */
+const MAX_MESSAGE = 4000;
+/** Lines that are none of the protocol's: so many are kept. */
+const MAX_NOISE = 5;
+
+/** Collects the events of one answer; every text in it is plain. */
 export class Answer {
   result: unknown;
   hasResult = false;
@@ -252,16 +258,22 @@ export class Answer {
   take(line: string): void {
     const event = EVENT.safeParse(parseJson(line));
     if (event.success) this.takeEvent(event.data);
-    else this.noise.push(line);
+    else this.addNoise(line);
+  }
+
+  /** Keeps the last few lines that nobody understands. */
+  addNoise(line: string): void {
+    this.noise.push(plainLine(line));
+    if (this.noise.length > MAX_NOISE) this.noise.shift();
   }
 
   takeEvent(event: z.infer<typeof EVENT>): void {
     if (event.event === "step") {
-      this.#onStep(event.title);
+      this.#onStep(plainLine(event.title));
     } else if (event.event === "error") {
-      this.error = event.message;
+      this.error = plainText(event.message, MAX_MESSAGE);
     } else {
-      this.result = event.result;
+      this.result = plainValue(event.result);
       this.hasResult = true;
     }
   }

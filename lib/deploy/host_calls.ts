@@ -82,7 +82,7 @@ class Session {
   readonly #connection: number;
   readonly #pending = new Map<number, Pending>();
   readonly #stop = new AbortController();
-  readonly #noise: string[] = [];
+  readonly #noise = new Answer();
   #input: ReadableStreamDefaultController<Uint8Array> | undefined;
   #calls = 0;
   #lastUsed = Date.now();
@@ -141,8 +141,7 @@ class Session {
   #take(line: string, onReady: () => void): void {
     const event = parseSessionEvent(line);
     if (event === undefined) {
-      this.#noise.push(line.slice(0, 1000));
-      if (this.#noise.length > 5) this.#noise.shift();
+      this.#noise.addNoise(line);
     } else if (event.event === "ready") onReady();
     else {
       const call = this.#pending.get(event.id);
@@ -156,7 +155,7 @@ class Session {
     this.#input = undefined;
     this.#ended = output ?? { code: 255, stderr: "" };
     for (const { answer, settle } of this.#pending.values()) {
-      this.#noise.forEach((line) => answer.noise.push(line));
+      for (const line of this.#noise.noise) answer.addNoise(line);
       settle(error);
     }
   }

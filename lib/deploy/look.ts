@@ -6,6 +6,7 @@ import { HostError } from "../errors.ts";
 import type { HostFacts, HostStateFile } from "../facts.ts";
 import { FILE_IDENTITY, HASH_FILE } from "../host/paths.ts";
 import { parseServices, SERVICES_SCRIPT } from "../net/services.ts";
+import { plainText } from "../plain.ts";
 import { HOST_EXECUTABLE } from "./host_call.ts";
 import type { SshRunner } from "./ssh.ts";
 
@@ -185,7 +186,7 @@ export async function look(host: string, ssh: SshRunner): Promise<HostFacts> {
   if (!stdout.includes("mobula-look-end=1")) {
     throw new HostError(explainFailure(host, code, stderr, ssh.become));
   }
-  return parseLook(stdout);
+  return parseLook(plainText(stdout, Infinity));
 }
 
 function explainFailure(host: string, code: number, stderr: string, become: boolean): string {

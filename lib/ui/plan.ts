@@ -8,6 +8,7 @@ import type { PushResult } from "../deploy/push.ts";
 import type { HostRun } from "../deploy/run.ts";
 import type { FileChange, HostPreview } from "../host/preview.ts";
 import type { Step } from "../step.ts";
+import { plainText } from "../plain.ts";
 import { withoutHost } from "./progress.ts";
 
 /** Whether nothing is to be done on the host. */
@@ -69,8 +70,8 @@ function renderStep({ title, effect }: Pick<Step, "title" | "effect">): string {
 /** A new file is named, a changed one is shown as a unified difference. */
 function renderFile({ path, before, after }: FileChange): string {
   if (before === undefined) return `    write ${path}${dim("  [none]")}`;
-  const lines = createTwoFilesPatch(path, path, before, after ?? "", "", "", { context: 1 }).split("\n")
-    .slice(4).filter((line) => line !== "" && !line.startsWith("\\"));
+  const patch = createTwoFilesPatch(path, path, before, after ?? "", "", "", { context: 1 });
+  const lines = plainText(patch).split("\n").slice(4).filter((line) => line !== "" && !line.startsWith("\\"));
   const coloured = lines.map((line) =>
     `      ${
       line.startsWith("+")
