@@ -2,7 +2,7 @@
  * A command that is fed and heard while it runs. Starts processes.
  */
 import type { Output } from "../step.ts";
-import { pumpLines } from "./lines.ts";
+import { pumpLines, readTail, readText } from "./lines.ts";
 
 /** What a command is given, and who hears it. */
 export interface CommandOptions {
@@ -13,7 +13,7 @@ export interface CommandOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Runs a command of this machine and returns its outcome, whatever it is. */
+/** Runs a command of this machine and returns its outcome, whatever it is; TooMuchOutput where it says more than the bounds of `lines.ts`. */
 export async function runCommand(
   program: string,
   args: readonly string[],
@@ -31,11 +31,17 @@ export async function runCommand(
   process.status.finally(() => ended.abort());
   signal?.addEventListener("abort", stop);
   if (signal?.aborted) stop();
+  // Whoever says too much is not listened to any longer.
+  const bounded = <T>(reading: Promise<T>) =>
+    reading.catch((error) => {
+      endProcess(process, "SIGKILL");
+      throw error;
+    });
   try {
     const [{ code }, stdout, stderr] = await Promise.all([
       process.status,
-      onLine ? pumpLines(process.stdout, onLine).then(() => "") : new Response(process.stdout).text(),
-      new Response(process.stderr).text(),
+      bounded(onLine ? pumpLines(process.stdout, onLine).then(() => "") : readText(process.stdout)),
+      bounded(readTail(process.stderr)),
       stdin === undefined ? undefined : feed(process.stdin, stdin, ended.signal),
     ]);
     return { code, stdout, stderr };

@@ -15,6 +15,8 @@ export interface Package {
 }
 
 const WRONG_HASH = 45;
+/** Milliseconds that a copy may take: 0.2 Mbit/s. */
+const DEADLINE = 30 * 60_000;
 
 /** `$1` = target, `$2` = expected hash. Standard input is the executable, gzipped. */
 const RECEIVE = `set -e; umask 022; target=$1; wanted=$2; dir=\${target%/*}
@@ -38,7 +40,7 @@ trap - EXIT
 export async function sendExecutable(host: string, ssh: Executor, { path, hash }: Package): Promise<void> {
   const file = await Deno.open(path);
   const argv = ["sh", "-c", RECEIVE, "sh", HOST_EXECUTABLE, hash];
-  const { code, stderr } = await ssh.exec(argv, { stdin: file.readable });
+  const { code, stderr } = await ssh.exec(argv, { stdin: file.readable, milliseconds: DEADLINE });
   if (code !== 0) {
     throw new HostError(`${host}: Cannot copy mobula to ${HOST_EXECUTABLE}: ${explain(code, stderr)}`);
   }

@@ -98,7 +98,10 @@ interface Reach {
   readonly connected: boolean;
   /** How many connections were made so far. */
   readonly connections: number;
-  readonly exec: (argv: readonly string[], options: Pick<ExecOptions, "stdin" | "onLine">) => Promise<Output>;
+  readonly exec: (
+    argv: readonly string[],
+    options: Pick<ExecOptions, "stdin" | "onLine" | "milliseconds">,
+  ) => Promise<Output>;
 }
 
 /** This machine: the search path is the one of a host's programs. */
@@ -237,7 +240,7 @@ class Channel {
       // Nothing more will be read there.
       if (word === "held" || word === "lost") this.close();
     };
-    this.ended = ssh.exec(argv, { stdin, onLine }).then(
+    this.ended = ssh.exec(argv, { stdin, onLine, milliseconds: Infinity }).then(
       ({ code, stderr }) =>
         reject(
           new HostError(

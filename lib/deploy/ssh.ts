@@ -7,7 +7,8 @@ import type { SshTarget } from "../fleet.ts";
 import type { Output, Runner, Step, WantedFile } from "../step.ts";
 import { readFilesByScript } from "../host/read_files.ts";
 import { type CommandOptions, endProcess, runCommand } from "./command.ts";
-import { pumpLines } from "./lines.ts";
+import { plainText } from "../plain.ts";
+import { pumpLines, TooMuchOutput } from "./lines.ts";
 import { shellQuote } from "./quote.ts";
 import { classifySshFailure, lostConnection } from "./ssh_errors.ts";
 
@@ -25,6 +26,8 @@ export interface SshOptions {
 export interface ExecOptions extends CommandOptions {
   /** Through sudo? As the host's target says unless told. */
   readonly become?: boolean;
+  /** Milliseconds that the command may take where no signal ends it; two minutes unless told, `Infinity` for one that stays. */
+  readonly milliseconds?: number;
 }
 
 /** Seconds; three unanswered questions end a connection whose path has died silently. */
@@ -33,6 +36,8 @@ const ALIVE_COUNT = 3;
 const CONNECT_TIMEOUT = 10;
 /** Milliseconds a master has for a clean end before it is killed. */
 const MASTER_GRACE = 1000;
+/** Milliseconds that a command may take, unless told. */
+const DEADLINE = 120_000;
 const READY = "mobula-connected";
 /** Unix socket paths hold 104 bytes; ssh appends 17 while it makes one. */
 const MAX_DIRECTORY = 70;
@@ -134,8 +139,16 @@ export class SshRunner implements Runner {
       ...this.#destination(),
       shellQuote([...sudo, ...argv]),
     ];
-    const output = await runCommand("ssh", session, { ...options, env: { LC_ALL: "C" } });
-    if (output.code === 255 || options.signal?.aborted) await this.#throwIfTransport(output, options.signal);
+    const deadline = new AbortController();
+    const { milliseconds = options.signal ? Infinity : DEADLINE } = options;
+    const timer = milliseconds === Infinity ? undefined : setTimeout(() => deadline.abort(), milliseconds);
+    const signal = options.signal ?? deadline.signal;
+    const said = await runCommand("ssh", session, { ...options, signal, env: { LC_ALL: "C" } })
+      .catch((error) => {
+        throw error instanceof TooMuchOutput ? this.#refusal(error) : error;
+      }).finally(() => clearTimeout(timer));
+    const output = { ...said, stderr: plainText(said.stderr) };
+    if (output.code === 255 || signal.aborted) await this.#throwIfTransport(output, signal);
     if (sudo.length > 0) this.#throwIfNoSudo(output);
     return output;
   }
@@ -222,6 +235,11 @@ export class SshRunner implements Runner {
       RemoteCommand: "none",
       RequestTTY: "no",
       PermitLocalCommand: "no",
+      // Nothing that lets a host act in this user's name, or reach this machine. Jump hosts keep working.
+      ForwardAgent: "no",
+      ForwardX11: "no",
+      GSSAPIDelegateCredentials: "no",
+      Tunnel: "no",
       LogLevel: "INFO",
       ...(acceptNewHostKeys ? { StrictHostKeyChecking: "accept-new" } : {}),
     };
@@ -240,6 +258,12 @@ export class SshRunner implements Runner {
   #socket(): string {
     const name = `${socketName(this.#name, this.#target.host)}.${this.#connections}`;
     return `${this.#options.controlDirectory}/${name}`;
+  }
+
+  #refusal({ message }: TooMuchOutput): HostError {
+    return new HostError(
+      `${this.#name}: Cannot read what the host says: ${message}; expected a short answer`,
+    );
   }
 
   #failure(stderr: string): TransportError {
