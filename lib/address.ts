@@ -6,6 +6,11 @@
 export const MIN_HOST_ID = 1;
 export const MAX_HOST_ID = 32767;
 
+/** Bounds of the underlay's MTU, bytes: what IPv6 needs, and what NICs can do. */
+export const MTU_RANGE = [1280, 9216] as const;
+/** Bytes: a fleet takes no less than this from the NIC of a single host, unless hosts.yml says so. */
+export const LEAST_TAKEN_MTU = 1400;
+
 /** UDP port of WireGuard on every host's external address. */
 export const WIREGUARD_PORT = 51820;
 

@@ -23,10 +23,12 @@ export function announceKeys(
 ): KnownKeys {
   const before = known?.hosts ?? {};
   const ids = new Set([...Object.keys(before), ...Object.keys(announced)]);
+  // One key under one id: the word of now counts.
+  const taken = new Set(Object.values(announced).flat());
   const hosts = Object.fromEntries(
     [...ids].sort().map((id) => {
       const fresh = announced[id] ?? [];
-      const older = (before[id] ?? []).filter((key) => !fresh.includes(key));
+      const older = (before[id] ?? []).filter((key) => !taken.has(key));
       return [id, [...older, ...new Set(fresh)].slice(-KEPT)];
     }),
   );

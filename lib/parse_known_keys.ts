@@ -14,7 +14,24 @@ const KNOWN_KEYS = z.object({
   hosts: z.record(z.string().regex(/^\d{1,5}$/), z.array(publicKey)),
 });
 
-/** Checks known keys as they arrive on a host or lie there. */
+/** Checks announced keys by host id as they arrive on a host: one key belongs to one host. */
+export function parseAnnouncement(hosts: unknown): KnownKeys["hosts"] {
+  const { hosts: checked } = parseKnownKeys({ schema: 1, hosts });
+  const owners = new Map<string, string>();
+  for (const [id, keys] of Object.entries(checked)) {
+    for (const key of keys) {
+      const owner = owners.get(key) ?? id;
+      owners.set(key, owner);
+      if (owner === id) continue;
+      throw new HostError(
+        `Cannot take the announced keys: hosts ${owner} and ${id} have the same key ${key}; expected one key for one host`,
+      );
+    }
+  }
+  return checked;
+}
+
+/** Checks known keys as they lie on a host. */
 export function parseKnownKeys(json: unknown): KnownKeys {
   const result = KNOWN_KEYS.safeParse(json);
   if (result.success) return result.data;

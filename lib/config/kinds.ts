@@ -1,7 +1,16 @@
 /**
  * The kinds of value that the configuration knows: what each accepts, and how a message names it. Pure.
  */
-import { inBlock, inNetwork, MAX_HOST_ID, MIN_HOST_ID, NETWORKS, parseBlock, parseIpv4 } from "../address.ts";
+import {
+  inBlock,
+  inNetwork,
+  MAX_HOST_ID,
+  MIN_HOST_ID,
+  MTU_RANGE,
+  NETWORKS,
+  parseBlock,
+  parseIpv4,
+} from "../address.ts";
 import type { AccessMode, Switching } from "../fleet.ts";
 import { isKey } from "../keys.ts";
 import { Secret } from "../secret.ts";
@@ -16,8 +25,6 @@ export interface Kind<T> {
   readonly secret?: boolean;
 }
 
-/** Bounds of `mobula_mtu`, bytes: what IPv6 needs, and what NICs can do. */
-const MTU_RANGE = [1280, 9216] as const;
 /** Bounds of the access network's settings: milliseconds, packets, packets per second. */
 export const BFD_INTERVAL = [20, 10_000] as const;
 export const BFD_MULTIPLIER = [2, 20] as const;

@@ -4,6 +4,7 @@
 import * as z from "zod";
 import { HostError, TransportError } from "../errors.ts";
 import type * as protocol from "../host/protocol.ts";
+import { isKey } from "../keys.ts";
 import { plainLine, plainText, plainValue } from "../plain.ts";
 import type { Output } from "../step.ts";
 import type { ExecOptions } from "./ssh.ts";
@@ -35,6 +36,14 @@ const capabilities = z.object({
   datapath: z.enum(["system", "netdev"]),
 });
 
+/** A host's word for a key is no more than a text; whose it may be, `claims.ts` says. */
+const key = z.string().refine(isKey, "expected a WireGuard key");
+/** Bytes that a link may take; what the fleet takes of it, `mtu.ts` says. */
+const mtu = z.int().min(68).max(65_535);
+const generation = z.int().min(0).max(1e9);
+/** Since 1970. */
+const milliseconds = z.number().min(0).max(1e15);
+
 const mtus = z.object({ wireguard: z.number(), access: z.number() });
 
 const wireguard = z.object({
@@ -57,19 +66,19 @@ const tree = z.object({
 
 const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } = {
   prepare: z.object({
-    publicKey: z.string(),
+    publicKey: key,
     capabilities,
     newlyInstalled: z.boolean(),
     packagesInstalled: z.array(z.string()),
-    underlayMtu: z.number(),
-    fleetMtu: z.number().optional(),
-    liveKey: z.string().optional(),
+    underlayMtu: mtu,
+    fleetMtu: mtu.optional(),
+    liveKey: key.optional(),
     knowsKeys: z.boolean().optional(),
   }),
-  stage: z.object({ generation: z.number(), changed: z.boolean(), files: z.array(z.string()) }),
+  stage: z.object({ generation, changed: z.boolean(), files: z.array(z.string()) }),
   activate: z.object({ cutsConnection: z.boolean(), steps: z.array(z.string()) }),
   status: z.object({
-    generation: z.number(),
+    generation,
     activation: z.enum(["running", "done", "failed", "rolledback"]),
     error: z.string().optional(),
     capabilities,
@@ -80,8 +89,8 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
     pings: z.array(z.number().nullable()),
     names: z.array(z.string().nullable()),
     capabilities,
-    clock: z.number(),
-    started: z.number().optional(),
+    clock: milliseconds,
+    started: milliseconds.optional(),
     mtus: mtus.optional(),
     oversize: z.array(z.enum(["refused", "reported", "answered", "lost"])).optional(),
     dials: z.array(z.union([z.object({ milliseconds: z.number() }), z.object({ error: z.string() })]))
@@ -99,12 +108,12 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
     })).optional(),
   }),
   listen: z.object({ served: z.number() }),
-  confirm: z.object({ generation: z.number() }),
+  confirm: z.object({ generation }),
   extend: z.object({ armed: z.boolean() }),
   announce: z.object({ following: z.boolean() }),
   "take-key": z.object({ taken: z.boolean(), unanswered: z.array(z.string()) }),
   forget: z.object({ left: z.number() }),
-  earlier: z.object({ generation: z.number(), publicKey: z.string(), liveKey: z.string().optional() }),
+  earlier: z.object({ generation, publicKey: key, liveKey: key.optional() }),
   uninstall: z.object({
     started: z.literal(true),
     removing: z.array(z.string()),

@@ -18,8 +18,8 @@ import { inParallel, type Patience, until } from "./parallel.ts";
 import { closedServices, preflight } from "./preflight.ts";
 import { LOCK } from "./push_lock.ts";
 import { ANNOUNCE, FORGET, TAKE_KEYS } from "./rotate.ts";
-import { alive, type HostRun, type PushRun } from "./run.ts";
-import { readHostBasis, settleFleet, settleUnchanged } from "./settle.ts";
+import { alive, dropOut, type HostRun, type PushRun } from "./run.ts";
+import { readHostBasis, refuseFalseClaims, settleFleet, settleUnchanged } from "./settle.ts";
 import { isFine, isPing, verify } from "./verify.ts";
 
 /** One phase: `before` and `after` once, `host` for every host that is still in, in parallel; then a barrier. */
@@ -174,12 +174,6 @@ function judgeAll(push: PushRun): void {
     const errors = own.filter(({ severity }) => severity === "error").map(({ message }) => message);
     if (errors.length > 0) dropOut(run, push, errors.join("\n"));
   }
-}
-
-/** Takes a host out of the push and says so. */
-export function dropOut(run: HostRun, push: PushRun, message: string): void {
-  run.failure = { phase: push.phase.name, message };
-  push.progress.failed(nameOf(run), push.phase, message);
 }
 
 /** Starts to hash the executable that this push sends, while the connections are made. One that is still to be compiled has no hash. */
@@ -487,6 +481,7 @@ async function chooseEarlier(run: HostRun): Promise<void> {
 
 /** The hosts go back to the keys of that generation. */
 async function settleEarlier(push: PushRun): Promise<void> {
+  refuseFalseClaims(push);
   await writeRunPubkeys(push, "live");
 }
 

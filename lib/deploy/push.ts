@@ -6,9 +6,9 @@ import { DEFAULT_SWITCHING } from "../config/switching.ts";
 import { CommandError, ConfigError, EXIT, HostError, TransportError, UsageError } from "../errors.ts";
 import type { Progress } from "../ui/progress.ts";
 import { inParallel } from "./parallel.ts";
-import { dropOut, type Phase, PHASES, stopKeeper } from "./phases.ts";
+import { type Phase, PHASES, stopKeeper } from "./phases.ts";
 import { releaseLocks } from "./push_lock.ts";
-import { alive, type HostRun, type PushOptions, type PushRun } from "./run.ts";
+import { alive, dropOut, type HostRun, type PushOptions, type PushRun } from "./run.ts";
 import { makeControlDirectory } from "./ssh.ts";
 import { isFine } from "./verify.ts";
 

@@ -112,3 +112,9 @@ export function keysOf(run: HostRun): { readonly live?: string; readonly next: s
 export function alive(push: PushRun): HostRun[] {
   return push.hosts.filter(({ failure }) => failure === undefined);
 }
+
+/** Takes a host out of the push and says so. */
+export function dropOut(run: HostRun, push: PushRun, message: string): void {
+  run.failure = { phase: push.phase.name, message };
+  push.progress.failed(run.host.hostname, push.phase, message);
+}

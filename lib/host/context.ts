@@ -101,12 +101,22 @@ export async function readConfig(runner: Runner, directory: string): Promise<Hos
   return parseHostConfig(config);
 }
 
-/** The keys that the hosts may be using; undefined unless they are being replaced. */
-export async function readKnownKeys(runner: Runner): Promise<KnownKeys | undefined> {
-  const known = await readJson<unknown>(runner, KEYS_FILE);
-  if (known === undefined) return undefined;
-  const { parseKnownKeys } = await import("../parse_known_keys.ts");
-  return parseKnownKeys(known);
+/** The keys that the hosts may be using; undefined unless they are being replaced. A broken file is told, and counts as none. */
+export async function readKnownKeys(
+  runner: Runner,
+  report: Report = () => {},
+): Promise<KnownKeys | undefined> {
+  try {
+    const known = await readJson<unknown>(runner, KEYS_FILE);
+    if (known === undefined) return undefined;
+    const { parseKnownKeys } = await import("../parse_known_keys.ts");
+    return parseKnownKeys(known);
+  } catch (error) {
+    if (!(error instanceof HostError)) throw error;
+    // A host without these keys may miss a peer until the next push; without its network it would be lost.
+    report(`${error.message}; going on without`);
+    return undefined;
+  }
 }
 
 /** Directory of a generation. */
@@ -115,12 +125,12 @@ export function generationDir(generation: number): string {
 }
 
 /** All that the host's network is a function of, for the current generation. */
-export async function readInput(runner: Runner): Promise<HostInput> {
+export async function readInput(runner: Runner, report?: Report): Promise<HostInput> {
   const [config, baseline, capabilities, knownKeys] = await Promise.all([
     readConfig(runner, CURRENT_LINK),
     readJson<Baseline>(runner, BASELINE_FILE),
     readJson<Capabilities>(runner, CAPABILITIES_FILE),
-    readKnownKeys(runner),
+    readKnownKeys(runner, report),
   ]);
   if (config && baseline && capabilities) {
     return { config, baseline, capabilities, ...(knownKeys ? { knownKeys } : {}) };

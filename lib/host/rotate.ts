@@ -40,8 +40,10 @@ export async function liveKey(runner: Runner): Promise<string | undefined> {
 export async function announce({ hosts }: AnnounceRequest, context: Context): Promise<AnnounceResult> {
   return await context.locks.locked(async () => {
     const { runner } = context;
+    const { parseAnnouncement } = await import("../parse_known_keys.ts");
+    const announced = parseAnnouncement(hosts);
     const [known, own] = [await readKnownKeys(runner), await liveKey(runner)];
-    await writeJson(runner, KEYS_FILE, announceKeys(known, hosts, own));
+    await writeJson(runner, KEYS_FILE, announceKeys(known, announced, own));
     // A host that is only about to be installed reads the file when it is.
     if (own === undefined || await readConfig(runner, CURRENT_LINK) === undefined) {
       return { following: false };

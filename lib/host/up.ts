@@ -39,7 +39,7 @@ const UDEV_DEADLINE = 20;
 /** Carries out the plan until nothing is left to do; returns the titles of all that was done. */
 export async function up(context: Context): Promise<readonly string[]> {
   return await context.locks.locked(async () => {
-    const input = await readInput(context.runner);
+    const input = await readInput(context.runner, context.report);
     // A restarted daemon may be healed in a second try; an activation has failed with its first one.
     const before = await readJson<Activation>(context.runner, ACTIVATION_FILE);
     await writeJson(context.runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);

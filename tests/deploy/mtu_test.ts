@@ -1,6 +1,6 @@
 /** The underlay's MTU that a push and a plan agree on. */
-import { assertEquals } from "@std/assert";
-import { agreedMtu } from "../../lib/deploy/mtu.ts";
+import { assertEquals, assertMatch } from "@std/assert";
+import { agreedMtu, loweringHosts, refusedMtus } from "../../lib/deploy/mtu.ts";
 import { fleetOf } from "../net/fixtures.ts";
 
 const fleet = fleetOf([2, 3]);
@@ -18,4 +18,18 @@ Deno.test("agreedMtu: does not grow behind the back of a host that is away or le
 Deno.test("agreedMtu: mobula_mtu wins, and nobody means Ethernet's", () => {
   assertEquals(agreedMtu({ ...fleet, underlayMtu: 1450 }, [{ underlayMtu: 9000 }]), 1450);
   assertEquals(agreedMtu(fleet, []), 1500);
+});
+
+Deno.test("refusedMtus: a card below 1400 needs a word in hosts.yml", () => {
+  const hosts = [{ id: 2, underlayMtu: 1500 }, { id: 3, underlayMtu: 600 }, { id: 4, underlayMtu: 1280 }];
+  assertEquals([...refusedMtus(fleet, hosts).keys()], [3, 4]);
+  assertMatch(refusedMtus(fleet, hosts).get(3)!, /600 bytes.*expected 1400 or more.*mobula_mtu/);
+  assertEquals(refusedMtus({ ...fleet, underlayMtu: 1280 }, hosts).size, 0);
+});
+
+Deno.test("loweringHosts: who takes less than others", () => {
+  const hosts = [{ id: 2, underlayMtu: 1500 }, { id: 3, underlayMtu: 1450 }];
+  assertEquals(loweringHosts(fleet, hosts).map(({ id }) => id), [3]);
+  assertEquals(loweringHosts(fleet, hosts.slice(1)), []);
+  assertEquals(loweringHosts({ ...fleet, underlayMtu: 1450 }, hosts), []);
 });

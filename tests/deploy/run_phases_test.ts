@@ -262,6 +262,61 @@ for (const phase of ["prepare", "stage", "activate", "verify", "confirm"] as con
   });
 }
 
+/** The key that the first host uses by now. */
+function keyOfFirst({ hosts }: Bench): string {
+  return hosts.get(IDS[0])!.network.wireguard!.publicKey;
+}
+
+/** What the bad host says in place of what `prepare` found, and what is said of it. */
+const LIES: readonly {
+  readonly what: string;
+  readonly lie: (bench: Bench) => Readonly<Record<string, unknown>>;
+  readonly message: RegExp;
+}[] = [
+  {
+    what: "a key that is none",
+    lie: () => ({ publicKey: "not a key\n[Peer]" }),
+    message: /expected a WireGuard key/,
+  },
+  {
+    what: "another host's key as its own",
+    lie: (bench) => ({ publicKey: keyOfFirst(bench) }),
+    message: /it belongs to host host-2/,
+  },
+  {
+    what: "another host's key as the one that it uses",
+    lie: (bench) => ({ liveKey: keyOfFirst(bench) }),
+    message: /it belongs to host host-2/,
+  },
+  {
+    what: "an MTU that nobody can use",
+    lie: () => ({ underlayMtu: 600 }),
+    message: /600 bytes.*expected 1400 or more/,
+  },
+  { what: "an MTU that is none", lie: () => ({ underlayMtu: "1500; reboot" }), message: /underlayMtu/ },
+  { what: "something else", lie: () => ({ publicKey: null }), message: /publicKey/ },
+];
+
+for (const { what, lie, message } of LIES) {
+  Deno.test(`push: a host that claims ${what} drops out by name, the others are done`, async () => {
+    await withFleet(async (bench) => {
+      assertEquals((await bench.push()).exitCode, 0);
+      bench.ssh.get(BAD)!.lie = (verb, result) =>
+        verb === "prepare" ? { ...result as Record<string, unknown>, ...lie(bench) } : result;
+      const result = await bench.push();
+      const { failure } = result.push.hosts.find(({ host }) => host.id === BAD)!;
+      assertMatch(failure?.message ?? "no failure", message);
+      assertEquals(Object.keys(failures(result)), [`host-${BAD}`]);
+      for (const id of IDS) {
+        const keys = bench.hosts.get(id)!.json<{ hosts: unknown }>(KEYS_FILE);
+        assert(!JSON.stringify(keys ?? {}).includes("not a key"), `host ${id}`);
+      }
+      delete bench.ssh.get(BAD)!.lie;
+      await expectSound(bench, what);
+    });
+  });
+}
+
 Deno.test("push: a host of which each verb takes long is done with the others", async () => {
   await withFleet(async (bench) => {
     const result = await bench.push({ trouble: { phase: "prepare", kind: "slow" } });

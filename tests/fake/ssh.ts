@@ -23,6 +23,8 @@ export class FakeSsh {
   connections = 0;
   /** What is wrong now. */
   trouble: Trouble | undefined;
+  /** What the host says in place of the true result of a verb. */
+  lie: ((verb: string, result: unknown) => unknown) | undefined;
   /** The verbs that the host was asked, in their order. */
   readonly asked: string[] = [];
   readonly #host: FakeHost;
@@ -104,7 +106,7 @@ export class FakeSsh {
         ? answerAll(request as ProbeRequest, this.#time.now())
         : await this.#host.process(verb, async (context) =>
           await (await actionOf(verb)())(request, context), connection);
-      report({ event: "result", result });
+      report({ event: "result", result: this.lie ? this.lie(verb, result) : result });
     } catch (error) {
       const { name, message } = error as Error;
       // A process that was killed says nothing more.

@@ -3,7 +3,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { HostError } from "../../lib/errors.ts";
 import { callWords, movesOf, moveWords, silentKeys } from "../../lib/host/follow.ts";
 import { announceKeys, forgetKeys, provenKey } from "../../lib/known_keys.ts";
-import { parseKnownKeys } from "../../lib/parse_known_keys.ts";
+import { parseAnnouncement, parseKnownKeys } from "../../lib/parse_known_keys.ts";
 import { keyOf } from "../net/fixtures.ts";
 
 const [A, B, C, D] = [keyOf(1), keyOf(2), keyOf(3), keyOf(4)];
@@ -37,6 +37,21 @@ Deno.test("parseKnownKeys: refuses what is no key and no id", () => {
   ) {
     assertThrows(() => parseKnownKeys(wrong), HostError, "Cannot read the announced keys");
   }
+});
+
+Deno.test("parseAnnouncement: one key under one id, and nothing that is no key", () => {
+  assertEquals(parseAnnouncement({ 2: [A, B], 3: [C] }), { 2: [A, B], 3: [C] });
+  assertThrows(() => parseAnnouncement({ 2: [A], 3: [A] }), HostError, "hosts 2 and 3 have the same key");
+  assertThrows(
+    () => parseAnnouncement({ 2: ["not a key\n[Peer]"] }),
+    HostError,
+    "Cannot read the announced keys",
+  );
+});
+
+Deno.test("announceKeys: a key that another host has now is no longer an older one of the first", () => {
+  const first = announceKeys(undefined, { 2: [A], 3: [B] }, undefined);
+  assertEquals(announceKeys(first, { 3: [A] }, undefined).hosts, { 2: [], 3: [B, A] });
 });
 
 Deno.test("provenKey: the latest handshake, in the same second that of the newer key, none before the first", () => {
