@@ -22,6 +22,11 @@ const LONG_LEASE = 180;
 const SILENCE = 10;
 /** Milliseconds between two looks at such a lock. */
 const REST = 1_000;
+/** Seconds for which two that take a lock at the same moment wait for each other. */
+const GUARD_WAIT = 10;
+/** Milliseconds until a host has said whether the lock is to be had; and for which one is waited for whose owner may have died. */
+const ANSWER_PATIENCE = 30_000;
+const TAKEOVER_PATIENCE = (LONG_LEASE + 20) * 1000;
 /** Milliseconds that giving back may take. */
 const RELEASE_PATIENCE = 10_000;
 /** Phases in which connections are closed on purpose: their end does not mean the end of the push. */
@@ -33,23 +38,35 @@ const RECONNECTING = ["activate", "confirm", "reboot", "uninstall"];
  * `lost` when another push has the lock; a newer connection of the same one is none. The clock is that of the time since boot.
  */
 const HOLD = `me=$1 who=$2 lease=$3 meaning=$4 dead=$5
-dir=/run/mobula; lock=$dir/push.lock; beat=$dir/push.beat
+dir=/run/mobula; lock=$dir/push.lock; beat=$dir/push.beat; guard=$dir/push.guard
 now() { read -r up _ </proc/uptime; echo "\${up%%.*}"; }
 owner() { read -r owner 2>/dev/null <"$lock" || owner=; }
 # Written over, not anew: nobody who reads it finds it empty. A shorter line leaves the end of a longer one as an empty one.
 beats() { printf '%s %s\\n' "$(now)" "$lease" 1<>"$beat"; }
-{ [ -d "$dir" ] || mkdir -p "$dir"; } && exec 9</run && flock 9 || exit 1
+# Root alone can open it, so that nobody else can keep it. One that was removed while it was waited for is not the one that counts.
+tries=0
+until
+  { [ -d "$dir" ] || mkdir -p "$dir"; } && (umask 077; : >>"$guard") && exec 9>>"$guard" && flock -w ${GUARD_WAIT} 9 || exit 1
+  [ "$guard" -ef /proc/self/fd/9 ]
+do
+  tries=$((tries + 1))
+  [ $tries -lt 20 ] || exit 1
+done
 if [ -f "$lock" ]; then
   { read -r owner; read -r text; } <"$lock"
   last=0 rest=0; [ -f "$beat" ] && read -r last rest <"$beat"
-  silent=$(($(now) - last))
+  case $last$rest in *[!0-9]*) last=0 rest=0 ;; esac
+  [ "\${rest:=0}" -le ${LONG_LEASE} ] || rest=${LONG_LEASE}
+  silent=$(($(now) - \${last:-0}))
+  # A heartbeat of times to come is none.
+  [ "$silent" -ge 0 ] || silent=$((rest + 1))
   if [ "\${owner%.*}" != "\${me%.*}" ]; then
     if [ "$silent" -le "$rest" ] && [ "$owner" != "$dead" ]; then echo "held $silent $rest $owner $text"; exit 0; fi
     echo "left $silent $rest $owner $text"
   fi
 fi
 printf '%s\\n%s\\n' "$me" "$who" >"$lock.new.$$" && mv "$lock.new.$$" "$lock" || exit 1
-# Nobody else reads or writes it as long as the lock of /run is held.
+# Nobody else reads or writes it as long as the guard is held.
 printf '%s %s\\n' "$(now)" "$lease" >"$beat" || exit 1
 exec 9<&-
 echo taken
@@ -57,7 +74,7 @@ while read -r word seconds end; do
   lease=$seconds meaning=$end
   owner
   [ "$owner" = "$me" ] || { [ "$owner" = "" ] || [ "\${owner%.*}" = "\${me%.*}" ] || echo lost; exit 0; }
-  [ "$word" = release ] && { rm -f "$lock" "$beat"; set -- "$dir"/*; [ -e "$1" ] || rmdir "$dir" 2>/dev/null; exit 0; }
+  [ "$word" = release ] && { rm -f "$lock" "$beat" "$guard"; set -- "$dir"/*; [ -e "$1" ] || rmdir "$dir" 2>/dev/null; exit 0; }
   beats
 done
 owner
@@ -240,11 +257,22 @@ class Channel {
       // Nothing more will be read there.
       if (word === "held" || word === "lost") this.close();
     };
+    const timer = setTimeout(() => {
+      reject(
+        new HostError(
+          `Cannot lock host: no answer within ${
+            ANSWER_PATIENCE / 1000
+          } s; expected one. Look what keeps /run/mobula there`,
+        ),
+      );
+      this.close();
+    }, ANSWER_PATIENCE);
+    promise.finally(() => clearTimeout(timer)).catch(() => {});
     this.ended = ssh.exec(argv, { stdin, onLine, milliseconds: Infinity }).then(
       ({ code, stderr }) =>
         reject(
           new HostError(
-            `Cannot lock host: ended with ${code} (${stderr.trim()}); expected /run to be writable`,
+            `Cannot lock host: ended with ${code} (${stderr.trim()}); expected /run/mobula to be writable, and nobody else to take a lock there`,
           ),
         ),
       reject,
@@ -274,7 +302,13 @@ class Channel {
 }
 
 function parseSeen([silent = "", lease = "", holder = "", ...text]: readonly string[]): Seen {
-  return { silent: Number(silent), lease: Number(lease), holder, owner: parseOwner(text.join(" ")) };
+  const seconds = (text: string) => Math.min(Math.max(Number(text) || 0, 0), LONG_LEASE);
+  return {
+    silent: seconds(silent),
+    lease: seconds(lease),
+    holder: holder.slice(0, 100),
+    owner: parseOwner(text.join(" ")),
+  };
 }
 
 /** Another push wrote it; what it says is printed. */
@@ -290,7 +324,7 @@ function parseOwner(text: string): Owner {
     who: word(json.who),
     pid: Number(json.pid) || 0,
     fleet: word(json.fleet),
-    since: word(json.since),
+    since: /^[\d:TZ.-]{1,30}$/.test(word(json.since)) ? word(json.since) : "a time unknown",
     process: word(json.process),
   };
 }
@@ -392,12 +426,13 @@ async function takeInTurn(
   { isOver, onWait }: { readonly isOver: () => boolean; readonly onWait: (text: string) => void },
 ): Promise<Answer> {
   let dead = "";
+  const deadline = Date.now() + TAKEOVER_PATIENCE;
   while (true) {
     const answer = await lock.take(dead);
     if (answer.taken) return answer;
     const { owner, holder, silent, lease } = answer.other!;
     if (await hasEnded(owner)) dead = holder;
-    else if (silent < SILENCE || isOver()) return answer;
+    else if (silent < SILENCE || isOver() || Date.now() > deadline) return answer;
     else {
       onWait(`wait up to ${lease - silent} s for the push of ${describe(owner)}, silent for ${silent} s`);
       await pause(REST);

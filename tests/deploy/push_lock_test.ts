@@ -42,7 +42,12 @@ function lockTest(name: string, test: (bench: Bench) => Promise<void>): void {
             const ssh = sshd.runner({}, { controlDirectory });
             await ssh.connect();
             let lost = false;
-            const who = JSON.stringify({ who: `root@${id}`, pid: 7, fleet: `/fleet/${id}`, since: "today" });
+            const who = JSON.stringify({
+              who: `root@${id}`,
+              pid: 7,
+              fleet: `/fleet/${id}`,
+              since: "2026-12-01T10:00:00Z",
+            });
             const lock = new HostLock(ssh, { push: id, who, phase: () => phase, onLost: () => lost = true });
             locks.push(lock);
             return { ssh, lock, lost: () => lost };
@@ -64,7 +69,7 @@ lockTest(
     const answer = await second.lock.take();
     assert(!answer.taken);
     const { who, pid, fleet, since } = answer.other!.owner;
-    assertEquals([who, pid, fleet, since], ["root@first", 7, "/fleet/first", "today"]);
+    assertEquals([who, pid, fleet, since], ["root@first", 7, "/fleet/first", "2026-12-01T10:00:00Z"]);
     assert(answer.other!.silent <= 10 && answer.other!.lease === 60, Deno.inspect(answer));
     await first.lock.release();
     assertEquals(await second.lock.take(), { taken: true });
@@ -149,6 +154,38 @@ lockTest(
     assertEquals((await third.lock.take()).taken, true);
   },
 );
+
+lockTest(
+  "HostLock: who keeps a lock on a folder that everybody can open blocks nobody",
+  async (bench) => {
+    const { lock } = await bench.lockOf("first");
+    // As any user of the host can.
+    await bench.sshd.inside("mkdir -p /run/mobula");
+    const nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    await bench.sshd.inside(
+      `for what in /run /run/mobula; do ${nobody} flock "$what" sleep 20 >/dev/null 2>&1 & done; sleep 0.3`,
+    );
+    assertEquals((await lock.take()).taken, true);
+    assertEquals(await bench.sshd.inside("stat -c %a,%u /run/mobula/push.guard"), "600,0\n");
+    await lock.release();
+  },
+);
+
+for (
+  const [what, beat] of [
+    ["a heartbeat of times to come", "99999999999 60"],
+    ["a heartbeat that is none", "x;y -1"],
+    ["a lease for ever", "1 99999999999"],
+  ] as const
+) {
+  lockTest(`HostLock: ${what} does not count as alive`, async (bench) => {
+    const [first, second] = [await bench.lockOf("first"), await bench.lockOf("second")];
+    await first.lock.take();
+    await bench.sshd.inside(`echo "${beat}" >/run/mobula/push.beat`);
+    const answer = await second.lock.take();
+    assert(answer.taken, Deno.inspect(answer));
+  });
+}
 
 const SLOW_HOST = `#!/bin/sh
 [ "$2" = session ] || exit 2
