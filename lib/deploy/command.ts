@@ -2,7 +2,7 @@
  * A command that is fed and heard while it runs. Starts processes.
  */
 import type { Output } from "../step.ts";
-import { pumpLines, readTail, readText } from "./lines.ts";
+import { BOUNDS, pumpLines, readTail, readText } from "./lines.ts";
 
 /** What a command is given, and who hears it. */
 export interface CommandOptions {
@@ -26,22 +26,31 @@ export async function runCommand(
     stdout: "piped",
     stderr: "piped",
   }).spawn();
-  const stop = () => endProcess(process, "SIGTERM");
   const ended = new AbortController();
   process.status.finally(() => ended.abort());
+  // Somebody else may hold the other ends of its pipes: an ssh that is killed leaves them to its master, and that to the host.
+  const unheard = new AbortController();
+  const stop = () => {
+    endProcess(process, "SIGTERM");
+    process.status.finally(() => unheard.abort());
+  };
   signal?.addEventListener("abort", stop);
   if (signal?.aborted) stop();
+  const bounds = { ...BOUNDS, signal: unheard.signal };
   // Whoever says too much is not listened to any longer.
   const bounded = <T>(reading: Promise<T>) =>
     reading.catch((error) => {
       endProcess(process, "SIGKILL");
+      unheard.abort();
       throw error;
     });
   try {
     const [{ code }, stdout, stderr] = await Promise.all([
       process.status,
-      bounded(onLine ? pumpLines(process.stdout, onLine).then(() => "") : readText(process.stdout)),
-      bounded(readTail(process.stderr)),
+      bounded(
+        onLine ? pumpLines(process.stdout, onLine, bounds).then(() => "") : readText(process.stdout, bounds),
+      ),
+      bounded(readTail(process.stderr, bounds)),
       stdin === undefined ? undefined : feed(process.stdin, stdin, ended.signal),
     ]);
     return { code, stdout, stderr };

@@ -23,9 +23,24 @@ Deno.test("pumpLines: refuses a line that does not end, and lines that do not en
 
 Deno.test("readText and readTail: the whole, the end, and no more than the bound", async () => {
   assertEquals(await readText(streamOf("grö", "ßer")), "größer");
-  assertEquals(await readTail(streamOf("12", "34", "56"), { tail: 3, bound: 10 }), "456");
-  await assertRejects(() => readText(streamOf("123", "456"), 5), TooMuchOutput);
-  await assertRejects(() => readTail(streamOf("123", "456"), { tail: 3, bound: 5 }), TooMuchOutput);
+  assertEquals(await readTail(streamOf("12", "34", "56"), { tail: 3, text: 10 }), "456");
+  await assertRejects(() => readText(streamOf("123", "456"), { text: 5 }), TooMuchOutput);
+  await assertRejects(() => readTail(streamOf("123", "456"), { tail: 3, text: 5 }), TooMuchOutput);
+});
+
+Deno.test("runCommand: a command that is ended is not waited for by its pipes, which others may hold", async () => {
+  const deadline = new AbortController();
+  let holder = 0;
+  const { code } = await runCommand("sh", ["-c", "sleep 600 & echo $!; wait"], {
+    env: { PATH: "/usr/bin:/bin" },
+    signal: deadline.signal,
+    onLine: (line) => {
+      holder = Number(line);
+      deadline.abort();
+    },
+  });
+  assertEquals(code, 143);
+  Deno.kill(holder);
 });
 
 for (

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { sendExecutable } from "../../lib/deploy/copy.ts";
 import { look } from "../../lib/deploy/look.ts";
 import { HostError, TransportError } from "../../lib/errors.ts";
+import { waitFor } from "../lab/wait.ts";
 import { CAN_RUN_SSHD, kill, sh, Sshd } from "./sshd.ts";
 
 async function withSshd(test: (sshd: Sshd) => Promise<void>): Promise<void> {
@@ -65,6 +66,55 @@ sshTest("SshRunner.writeFile: whole, with its mode, and removed again", async (s
   await runner.writeFile({ path: "/opt/a/b c", content: undefined });
   assertEquals(await runner.readFile("/opt/a/b c"), undefined);
 });
+
+sshTest("SshRunner: the user's agent stays here, whatever the configuration says", async (sshd) => {
+  const socket = `${sshd.directory}/agent`;
+  const agent = new Deno.Command("ssh-agent", { args: ["-D", "-a", socket], stdout: "null", stderr: "null" })
+    .spawn();
+  const before = Deno.env.get("SSH_AUTH_SOCK");
+  Deno.env.set("SSH_AUTH_SOCK", socket);
+  try {
+    const configFile = `${sshd.directory}/forwarding_config`;
+    const usual = await Deno.readTextFile(`${sshd.directory}/ssh_config`);
+    await Deno.writeTextFile(configFile, `ForwardAgent yes\nForwardX11 yes\n${usual}`);
+    await waitFor("the agent", () => Deno.statSync(socket).isSocket);
+    const runner = sshd.runner({}, { configFile });
+    await runner.connect();
+    const { stdout } = await runner.exec([
+      "sh",
+      "-c",
+      'echo "${SSH_AUTH_SOCK:-no agent} ${DISPLAY:-no display}"',
+    ]);
+    assertEquals(stdout, "no agent no display\n");
+    await runner.close();
+  } finally {
+    if (before === undefined) Deno.env.delete("SSH_AUTH_SOCK");
+    else Deno.env.set("SSH_AUTH_SOCK", before);
+    agent.kill();
+    await agent.status;
+  }
+});
+
+sshTest(
+  "SshRunner.exec: a host that says too much is named, and not listened to any longer",
+  async (sshd) => {
+    const runner = sshd.runner();
+    await runner.connect();
+    for (const script of ["yes", "yes >&2", "yes | tr -d '\\n'"]) {
+      await assertRejects(
+        () => runner.exec(["sh", "-c", script]),
+        HostError,
+        "web1: Cannot read what the host says: more than",
+      );
+    }
+    await assertRejects(
+      () => runner.exec(["sleep", "60"], { milliseconds: 200 }),
+      TransportError,
+      "no end in time",
+    );
+    await runner.close();
+  },
+);
 
 sshTest("SshRunner.connect: refused and unreachable may be retried", async (sshd) => {
   const refused = await transportError(() => sshd.runner({ port: 2 }).connect());
