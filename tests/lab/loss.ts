@@ -148,8 +148,8 @@ export function renderLosses(losses: readonly Loss[]): string[] {
   );
 }
 
-/** Milliseconds: what new keys may cost any pair; with other labs beside, and in those tests that nothing is beside (`timed`). */
-const ROTATION_LIMIT = Deno.env.get("MOBULA_LAB_BUSY") === "1" ? 1000 : 200;
+/** Milliseconds: what new keys may cost any pair where nothing else is at work. */
+const ROTATION_LIMIT = 200;
 
 /** Milliseconds: a machine that stands still for longer may miss so many hellos that paths are taken for dead (BFD, 3 of 100 ms). */
 const STANDSTILL = 150;
@@ -180,9 +180,9 @@ export function silenceOf({ longestRun }: Pick<Loss, "longestRun">): number {
 }
 
 /** Counted in probes, because a busy machine sends them late but does not lose them; the longest one is printed. */
-export function expectShortGap(losses: readonly Loss[]): void {
+export function expectShortGap(losses: readonly Loss[], limit = ROTATION_LIMIT): void {
   const longest = innerLosses(losses).reduce((a, b) => b.longestRun > a.longestRun ? b : a);
   console.log(renderLosses([longest]).join() || "nothing lost");
-  const long = innerLosses(losses).filter((loss) => silenceOf(loss) > ROTATION_LIMIT);
+  const long = innerLosses(losses).filter((loss) => silenceOf(loss) > limit);
   assertEquals(renderLosses(long), [], renderLosses(losses).join("\n"));
 }
