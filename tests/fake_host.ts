@@ -29,6 +29,7 @@ import type { HostInput } from "../lib/net/wanted.ts";
 import { KEY_DIR } from "../lib/net/wireguard.ts";
 import { managerFiles } from "../lib/render/managers.ts";
 import { FOLLOW_UNIT, HEAL_UNIT, MAIN_UNIT, ROLLBACK_UNIT, UNIT_DIR } from "../lib/render/units.ts";
+import { parseKnownKeys } from "../lib/parse_known_keys.ts";
 import type { Output, Runner, Step, WantedFile } from "../lib/step.ts";
 import { FakeNetwork, Refused } from "./fake/network.ts";
 import type { VirtualTime } from "./fake/virtual_time.ts";
@@ -180,13 +181,23 @@ export class FakeHost {
 
   /** What the current generation, the baseline and the capabilities say. */
   input(): HostInput {
-    const knownKeys = this.json<HostInput["knownKeys"]>(KEYS_FILE);
+    const knownKeys = this.#knownKeys();
     return {
       config: this.json(`${CURRENT_LINK}/config.json`)!,
       baseline: this.json(BASELINE_FILE)!,
       capabilities: this.json(CAPABILITIES_FILE)!,
       ...(knownKeys ? { knownKeys } : {}),
     };
+  }
+
+  /** A broken file counts as none. */
+  #knownKeys(): HostInput["knownKeys"] {
+    try {
+      const known = this.json<unknown>(KEYS_FILE);
+      return known === undefined ? undefined : parseKnownKeys(known);
+    } catch {
+      return undefined;
+    }
   }
 
   #setBusy(process: Process, busy: boolean): void {

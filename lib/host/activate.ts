@@ -53,7 +53,7 @@ async function activateGeneration(request: ActivateRequest, context: Context): P
     await writeJson(runner, ACTIVATION_FILE, { status: "done" } satisfies Activation);
     return { cutsConnection: false, steps: [] };
   }
-  if (!cutsConnection) return { cutsConnection, steps: await up(context) };
+  if (!cutsConnection) return { cutsConnection, steps: await up(context, { isTrial: true }) };
   if (!isNew) await armFor(generation, confirmSeconds, context);
   await locks.locked(() => writeFiles(context, plan));
   await writeJson(runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);

@@ -124,12 +124,62 @@ export function generationDir(generation: number): string {
   return `${GENERATIONS_DIR}/${generation}`;
 }
 
+/** The baseline in a file; undefined where there is none, HostError where it is broken. */
+export async function readBaseline(runner: Runner, path: string): Promise<Baseline | undefined> {
+  const found = await readJson<Partial<Baseline> | null>(runner, path);
+  if (found === undefined) return undefined;
+  const isWhole = typeof found?.interface === "string" && typeof found.mac === "string" &&
+    typeof found.mtu === "number" && Array.isArray(found.addresses) && Array.isArray(found.routes) &&
+    Array.isArray(found.managers) && typeof found.resolvConf === "object";
+  if (isWhole) return found as Baseline;
+  throw new HostError(
+    `Cannot read ${path}: not a baseline; expected the file as mobula wrote it; push with --reinstall`,
+  );
+}
+
+/** The same; where it is broken or gone, the copy of the newest generation that has one. What is broken is told. */
+export async function readAnyBaseline(
+  runner: Runner,
+  report: Report = () => {},
+): Promise<Baseline | undefined> {
+  const copies = (await listGenerations(runner)).reverse().map((number) =>
+    baselineCopy(generationDir(number))
+  );
+  for (const path of [BASELINE_FILE, ...copies]) {
+    try {
+      const baseline = await readBaseline(runner, path);
+      if (baseline) return baseline;
+    } catch (error) {
+      if (!(error instanceof HostError)) throw error;
+      report(`warning: ${error.message}`);
+    }
+  }
+  return undefined;
+}
+
+/** What the kernel can do, as the last push found it; undefined where there is none, HostError where it is broken. */
+export async function readCapabilities(runner: Runner): Promise<Capabilities | undefined> {
+  const found = await readJson<Partial<Capabilities> | null>(runner, CAPABILITIES_FILE);
+  if (found === undefined) return undefined;
+  const isWhole = ["kernel", "userspace"].includes(found?.wireguard ?? "") &&
+    ["system", "netdev"].includes(found?.datapath ?? "");
+  if (isWhole) return found as Capabilities;
+  throw new HostError(
+    `Cannot read ${CAPABILITIES_FILE}: not what mobula writes; expected the modes of WireGuard and the switch; push with --reinstall`,
+  );
+}
+
+/** The baseline as a generation keeps it. */
+export function baselineCopy(directory: string): string {
+  return `${directory}/baseline.json`;
+}
+
 /** All that the host's network is a function of, for the current generation. */
 export async function readInput(runner: Runner, report?: Report): Promise<HostInput> {
   const [config, baseline, capabilities, knownKeys] = await Promise.all([
     readConfig(runner, CURRENT_LINK),
-    readJson<Baseline>(runner, BASELINE_FILE),
-    readJson<Capabilities>(runner, CAPABILITIES_FILE),
+    readBaseline(runner, BASELINE_FILE),
+    readCapabilities(runner),
     readKnownKeys(runner, report),
   ]);
   if (config && baseline && capabilities) {

@@ -1,13 +1,16 @@
 /**
  * Looks at the live host: runs the read-only script and reads the files that the plan concerns.
  */
-import { LOADED_FILES, lookScript, parseModes, parseSeen } from "../net/seen.ts";
+import type { Baseline, Policy } from "../facts.ts";
+import { LOADED_FILES, lookScript, parseModes, parseSeen, type Seen } from "../net/seen.ts";
 import type { HostInput } from "../net/wanted.ts";
 import { DNSMASQ_LOCAL, DNSMASQ_PROFILE } from "../render/apparmor.ts";
 import { ifupdownEdits } from "../render/ifupdown.ts";
 import { MAIN_UNIT, UNIT_DIR } from "../render/units.ts";
 import { pause } from "../pause.ts";
 import type { Runner } from "../step.ts";
+import { parsePolicy, POLICY_SCRIPT } from "./baseline.ts";
+import { OUR_UNITS } from "./leave.ts";
 import { PENDING_DIR } from "./paths.ts";
 import { ALL_RELOADS, modesOf, type Reload, type SeenHost, type WantedHost, wantedHost } from "./plan.ts";
 import { runStep } from "./run_steps.ts";
@@ -69,4 +72,16 @@ const ENABLED_LINK = `${UNIT_DIR}/multi-user.target.wants/${MAIN_UNIT}`;
 
 function pendingFile(name: Reload): string {
   return `${PENDING_DIR}/${name}`;
+}
+
+/** What the way back to the baseline has to know: our links and daemons, and the host's own rules and routes. */
+export async function lookAround(
+  baseline: Baseline,
+  runner: Runner,
+): Promise<{ readonly seen: Seen; readonly policy: Policy }> {
+  const stdin = `PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH LC_ALL=C\n${POLICY_SCRIPT}${
+    lookScript([], OUR_UNITS)
+  }`;
+  const output = await runStep(runner, { title: "look at the network", argv: ["sh", "-s"], stdin });
+  return { seen: parseSeen(output, OUR_UNITS), policy: parsePolicy(output, baseline.interface) };
 }

@@ -154,7 +154,11 @@ mv $memory.new $memory
 while read -r line; do echo "$line"; done <$memory
 `;
 
-async function probeKernel(runner: Runner, { anew }: { readonly anew: boolean }): Promise<Capabilities> {
+/** What the kernel can do; it holds for this boot, until a module is installed. HostError where it cannot be tried. */
+export async function probeKernel(
+  runner: Runner,
+  { anew }: { readonly anew: boolean },
+): Promise<Capabilities> {
   const output = await runStep(runner, {
     title: "probe the kernel",
     argv: ["sh", "-s", anew ? "anew" : ""],

@@ -12,6 +12,7 @@ import { ETC_DIR } from "../render/dnsmasq.ts";
 import { renderFiles } from "../render/files.ts";
 import type { Runner, WantedFile } from "../step.ts";
 import {
+  baselineCopy,
   type Context,
   currentGeneration,
   generationDir,
@@ -46,6 +47,8 @@ export async function stage(request: StageRequest, { runner, report }: Context):
   const generation = Math.max(current, ...await listGenerations(runner)) + 1;
   report(`write generation ${generation}`);
   await writeJson(runner, `${generationDir(generation)}/files.json`, rendered);
+  // A boot that finds the other one broken still knows the host's addresses.
+  await writeJson(runner, baselineCopy(generationDir(generation)), baseline);
   await writeJson(runner, `${generationDir(generation)}/config.json`, config);
   return { generation, changed: true, files: changed };
 }

@@ -5,14 +5,22 @@
  * A boot that finds the host armed does not wait for the deadline: what has just been tried may be the reason for the reboot, and
  * whoever would confirm it has lost the connection anyway.
  */
-import type { Baseline, HostStateFile, Policy } from "../facts.ts";
+import type { Baseline, HostStateFile } from "../facts.ts";
 import { baselineDifferences, downSteps, hasExternal, isTaken, isUntouched } from "../net/down.ts";
-import { lookScript, parseSeen, type Seen } from "../net/seen.ts";
 import { HEAL_UNIT, MAIN_UNIT, ROLLBACK_UNIT } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { type Armed, disarm, readArmed, uptime, whereTo } from "./armed.ts";
-import { BASELINE_SCRIPT, parseBaseline, parsePolicy, POLICY_SCRIPT } from "./baseline.ts";
-import { type Context, generationDir, readInput, readJson, readState, writeJson } from "./context.ts";
+import { BASELINE_SCRIPT, parseBaseline } from "./baseline.ts";
+import {
+  type Context,
+  generationDir,
+  readAnyBaseline,
+  readInput,
+  readJson,
+  readState,
+  writeJson,
+} from "./context.ts";
+import { lookAround } from "./look.ts";
 import { FORGET_NIC, LAST_SCRIPT, leavePaths, leavePlan, OUR_UNITS } from "./leave.ts";
 import {
   ACTIVATION_FILE,
@@ -116,7 +124,7 @@ async function backToGeneration(armed: Armed, context: Context): Promise<void> {
 async function backToBaseline(armed: Armed, context: Context): Promise<void> {
   const { runner, report } = context;
   report("give the network back as it was before mobula");
-  const baseline = await readJson<Baseline>(runner, BASELINE_FILE);
+  const baseline = await readAnyBaseline(runner, report);
   // Killed in between, the next boot must not configure what has just been taken away.
   await runStep(runner, { title: "forget the current generation", argv: ["rm", "-f", CURRENT_LINK] });
   await runSteps(runner, [FORGET_NIC], report);
@@ -159,17 +167,6 @@ async function markTaken(armed: Armed, { runner, locks }: Context): Promise<void
   await locks.lockedArmed(() =>
     writeJson(runner, ARMED_FILE, { ...armed, bootId, deadline: 0 } satisfies Armed)
   );
-}
-
-async function lookAround(
-  baseline: Baseline,
-  runner: Runner,
-): Promise<{ readonly seen: Seen; readonly policy: Policy }> {
-  const stdin = `PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH LC_ALL=C\n${POLICY_SCRIPT}${
-    lookScript([], OUR_UNITS)
-  }`;
-  const output = await runStep(runner, { title: "look at the network", argv: ["sh", "-s"], stdin });
-  return { seen: parseSeen(output, OUR_UNITS), policy: parsePolicy(output, baseline.interface) };
 }
 
 /** Waits until the network is as it was; what its manager has taken away again meanwhile is restored. Gives what still differs. */

@@ -124,7 +124,11 @@ function wantedSysctls(): Sysctl[] {
   const bridges = ["iptables", "ip6tables", "arptables"].map((table) => `net.bridge.bridge-nf-call-${table}`);
   return [
     ...neighbourLimits(),
-    ...Object.entries(gateway).map(([key, value]) => ({ scope: "mobula" as const, key, value })),
+    ...Object.entries(gateway).map(([key, value]) => ({
+      ...{ scope: "mobula" as const, key, value },
+      // Not there with `ipv6.disable=1`.
+      ...(key.startsWith("net.ipv6.") ? { optional: true } : {}),
+    })),
     ...bridges.map((key) => ({ scope: "mobula" as const, key, value: "0", optional: true })),
   ];
 }

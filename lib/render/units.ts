@@ -109,6 +109,7 @@ const MAIN = `${HEADER}
 [Unit]
 Description=mobula: gateway, switch and mesh of this host
 DefaultDependencies=no
+IgnoreOnIsolate=yes
 Wants=network-pre.target
 Before=network-pre.target shutdown.target
 After=local-fs.target systemd-modules-load.service systemd-sysctl.service systemd-udev-trigger.service systemd-udev-settle.service cloud-init-local.service
@@ -132,6 +133,7 @@ const ROLLBACK = `${HEADER}
 [Unit]
 Description=mobula: take back what nobody has confirmed
 DefaultDependencies=no
+IgnoreOnIsolate=yes
 Wants=network-pre.target
 Before=network-pre.target shutdown.target ${MAIN_UNIT}
 After=local-fs.target systemd-modules-load.service systemd-sysctl.service systemd-udev-trigger.service systemd-udev-settle.service cloud-init-local.service
@@ -154,6 +156,7 @@ const HEAL_SERVICE = `${HEADER}
 [Unit]
 Description=mobula: configure what was started again
 DefaultDependencies=no
+IgnoreOnIsolate=yes
 Conflicts=shutdown.target
 Before=shutdown.target
 StartLimitInterval=0
@@ -169,6 +172,7 @@ const NIC_SERVICE = `${HEADER}
 [Unit]
 Description=mobula: take the external interface that was plugged in
 DefaultDependencies=no
+IgnoreOnIsolate=yes
 After=local-fs.target ${ROLLBACK_UNIT} ${MAIN_UNIT}
 Conflicts=shutdown.target
 Before=shutdown.target
@@ -189,6 +193,7 @@ const FOLLOW = `${HEADER}
 [Unit]
 Description=mobula: follow the hosts to their new keys
 DefaultDependencies=no
+IgnoreOnIsolate=yes
 After=local-fs.target
 Conflicts=shutdown.target
 Before=shutdown.target
@@ -228,6 +233,7 @@ KillMode=process
 [Unit]
 Description=mobula: ${description}
 DefaultDependencies=no
+IgnoreOnIsolate=yes
 After=local-fs.target${after === undefined ? "" : ` ${after}`}
 Conflicts=shutdown.target
 Before=shutdown.target

@@ -1,0 +1,32 @@
+/**
+ * Which steps the path of SSH to the host consists of: from the network card through the gateway to the host, with the firewall that
+ * lets it in. Everything else may fail without taking the host away from its admin. Pure.
+ */
+import type { Step } from "../step.ts";
+import { externalVeth, LINK, type Network } from "./network.ts";
+import { BIN_DIR, SET_SYSCTLS } from "./steps.ts";
+
+/** The steps of the path of SSH, and all others, each list in the order in which the steps came. */
+export function splitSshPath(
+  { links }: Pick<Network, "links">,
+  steps: readonly Step[],
+): { readonly path: readonly Step[]; readonly rest: readonly Step[] } {
+  const nic = links.find(({ kind }) => kind === "nic")?.name ?? "";
+  const names = new Set<string>([
+    ...[LINK.externalBridge, LINK.externalMiddle, LINK.intrawire, LINK.intrawireGateway],
+    ...[nic, externalVeth(nic)],
+  ]);
+  const isPath = (step: Step) => isOfPath(step, names);
+  return { path: steps.filter(isPath), rest: steps.filter((step) => !isPath(step)) };
+}
+
+function isOfPath({ argv, namespace, movesNic }: Step, names: ReadonlySet<string>): boolean {
+  const [program, object, verb, name = ""] = argv;
+  if (movesNic || program === `${BIN_DIR}/load-firewall`) return true;
+  if (namespace === "mobula" && SET_SYSCTLS.every((word, index) => argv[index] === word)) return true;
+  if (program !== "ip") return false;
+  if (object === "rule") return true;
+  if (object === "netns") return verb === "add" && name === "mobula";
+  if (object === "link") return names.has(name) || namespace === "mobula" && name === "lo";
+  return names.has(argv[argv.indexOf("dev") + 1] ?? "");
+}
