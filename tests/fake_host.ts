@@ -29,6 +29,7 @@ import type { HostInput } from "../lib/net/wanted.ts";
 import { KEY_DIR } from "../lib/net/wireguard.ts";
 import { managerFiles } from "../lib/render/managers.ts";
 import { FOLLOW_UNIT, HEAL_UNIT, MAIN_UNIT, ROLLBACK_UNIT, UNIT_DIR } from "../lib/render/units.ts";
+import { parseHostConfig } from "../lib/host_config.ts";
 import { parseKnownKeys } from "../lib/parse_known_keys.ts";
 import type { Output, Runner, Step, WantedFile } from "../lib/step.ts";
 import { FakeNetwork, Refused } from "./fake/network.ts";
@@ -103,6 +104,7 @@ export class FakeHost {
   /** Units that are starting, and those that failed. */
   readonly #starting = new Map<string, Promise<unknown>>();
   readonly #failed = new Set<string>();
+  #lastInput: HostInput | undefined;
 
   constructor(time: VirtualTime, { baseline, lacks = {} }: FakeHostOptions) {
     this.#time = time;
@@ -179,15 +181,19 @@ export class FakeHost {
     return left.length === 0 ? "baseline" : `half: ${left.join("; ")}`;
   }
 
-  /** What the current generation, the baseline and the capabilities say. */
+  /** What the current generation, the baseline and the capabilities say; while one of them is broken, what they said before. */
   input(): HostInput {
     const knownKeys = this.#knownKeys();
-    return {
-      config: this.json(`${CURRENT_LINK}/config.json`)!,
-      baseline: this.json(BASELINE_FILE)!,
-      capabilities: this.json(CAPABILITIES_FILE)!,
-      ...(knownKeys ? { knownKeys } : {}),
-    };
+    try {
+      const config = parseHostConfig(this.json(`${CURRENT_LINK}/config.json`));
+      const baseline = this.json<Baseline>(BASELINE_FILE)!;
+      const capabilities = this.json<HostInput["capabilities"]>(CAPABILITIES_FILE)!;
+      if (!baseline.addresses || !capabilities.datapath) throw new Error("Cannot use what is broken");
+      this.#lastInput = { config, baseline, capabilities };
+    } catch {
+      // As it was.
+    }
+    return { ...this.#lastInput!, ...(knownKeys ? { knownKeys } : {}) };
   }
 
   /** A broken file counts as none. */

@@ -3,6 +3,9 @@
  */
 import type { Output, Runner, Step, WantedFile } from "../step.ts";
 
+/** There is no file of that name, but perhaps something else. */
+const NO_FILE = [Deno.errors.NotFound, Deno.errors.NotADirectory, Deno.errors.IsADirectory] as const;
+
 /** A Runner for the host that it runs on. */
 export class LocalRunner implements Runner {
   async run(step: Step): Promise<Output> {
@@ -27,15 +30,18 @@ export class LocalRunner implements Runner {
     try {
       return await Deno.readTextFile(path);
     } catch (error) {
-      if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
-        return undefined;
-      }
+      if (NO_FILE.some((kind) => error instanceof kind)) return undefined;
       throw error;
     }
   }
 
   async readFiles(paths: readonly string[]): Promise<ReadonlyMap<string, string | undefined>> {
-    return new Map(await Promise.all(paths.map(async (path) => [path, await this.readFile(path)] as const)));
+    return new Map(
+      await Promise.all(paths.map(async (path) => {
+        // Of many, one that cannot be read counts as missing: it is compared with what it should be, and written anew.
+        return [path, await this.readFile(path).catch(() => undefined)] as const;
+      })),
+    );
   }
 
   readLink(path: string): Promise<string | undefined> {

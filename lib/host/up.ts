@@ -6,7 +6,7 @@ import { downSteps } from "../net/down.ts";
 import { splitSshPath } from "../net/ssh_path.ts";
 import { movesNic } from "../net/steps.ts";
 import type { HostInput } from "../net/wanted.ts";
-import type { Runner } from "../step.ts";
+import type { Runner, Step } from "../step.ts";
 import { giveUp, readArmed } from "./armed.ts";
 import {
   type Context,
@@ -219,10 +219,13 @@ async function convergeBestEffort(context: Context, input: HostInput): Promise<r
   };
   const isLeft = ({ title }: { readonly title: string }) => (failures.get(title) ?? 0) < MAX_STEP_FAILURES;
   let pathFailures = 0;
+  // Of a network that runs, a repair takes nothing away.
+  let wasInGateway: boolean | undefined;
   await settleDevices(context);
   for (let round = 0; round < MAX_BEST_EFFORT_ROUNDS; round++) {
     try {
       const plan = await planWithNic(context, input);
+      wasInGateway ??= !plan.network.some(({ movesNic }) => movesNic);
       const files = plan.files.filter(({ path }) => isLeft({ title: `write ${path}` }));
       const { path, rest } = splitSshPath(wanted.network, plan.network.filter(isLeft));
       const [before, after] = [plan.before, plan.after].map((steps) => steps.filter(isLeft));
@@ -248,24 +251,47 @@ async function convergeBestEffort(context: Context, input: HostInput): Promise<r
       await runSteps(runner, path, report).catch((error) => {
         throw new PathFailure(messageOf(error));
       });
-      await runSteps(runner, [...before!, ...rest, ...after!], report);
-      await forgetReloads(runner, plan.reloads);
+      if (await runAll(context, [...before!, ...rest, ...after!], warn)) {
+        await forgetReloads(runner, plan.reloads);
+      }
     } catch (error) {
       if (error instanceof Incomplete) throw new HostError(error.message);
-      if (error instanceof PathFailure || error instanceof HostError) {
-        report(`warning: the path of SSH: ${error.message}`);
-        if (++pathFailures < MAX_PATH_FAILURES) continue;
-        await giveNicBack(context, input, error.message);
-        throw new HostError(
-          `${error.message}. The network card is as it was before mobula, until the next boot or push`,
-        );
-      }
-      if (!(error instanceof CommandError)) throw error;
-      // Steps that share a process have a title together.
-      warn([error.title, ...error.title.split(", ")], error);
+      // Whatever it is: nobody but this process brings the host back.
+      const message = messageOf(error);
+      report(`warning: the path of SSH: ${message}`);
+      if (++pathFailures < MAX_PATH_FAILURES) continue;
+      if (wasInGateway) throw error;
+      await giveNicBack(context, input, message);
+      throw new HostError(
+        `${message}. The network card is as it was before mobula, until the next boot or push`,
+      );
     }
   }
   throw new HostError(incomplete([`no end after ${MAX_BEST_EFFORT_ROUNDS} rounds`], messages));
+}
+
+/** Runs the steps in order, those behind one that fails as well; says whether all have succeeded. */
+async function runAll(
+  { runner, report }: Context,
+  steps: readonly Step[],
+  warn: (titles: readonly string[], error: unknown) => void,
+): Promise<boolean> {
+  let left = steps;
+  while (left.length > 0) {
+    try {
+      await runSteps(runner, left, report);
+      return left === steps;
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error;
+      // Steps that share a process have a title together.
+      const titles = [error.title, ...error.title.split(", ")];
+      warn(titles, error);
+      const failed = left.findLastIndex(({ title }) => titles.includes(title));
+      if (failed < 0) throw error;
+      left = left.slice(failed + 1);
+    }
+  }
+  return false;
 }
 
 /** A step of the path of SSH did not work. */

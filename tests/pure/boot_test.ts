@@ -145,6 +145,23 @@ Deno.test("boot in which the path of SSH itself fails: the card goes back to the
   });
 });
 
+Deno.test("up: a repair takes nothing away from a network that runs", async () => {
+  await bench({}, async (bench) => {
+    const { host } = bench;
+    host.network.loaded.delete("firewall");
+    host.fate = ({ what }) => what.includes("/load-firewall") ? "fail" : "done";
+    await assertRejects(
+      () => host.process("up", (context) => up(context)),
+      Error,
+      "load the gateway's firewall",
+    );
+    assertEquals(host.network.links.find(({ name }) => name === "enp1s0")!.scope, "mobula");
+    host.fate = undefined;
+    await host.process("up", (context) => up(context));
+    assertEquals(await host.standing(), "generation 1");
+  });
+});
+
 Deno.test("up: a repair that was killed does not make an activation of the next one", async () => {
   await bench({}, async ({ host }) => {
     host.files.set(ACTIVATION_FILE, '{"status":"running"}\n');
