@@ -148,6 +148,13 @@ testInFolder(
     assertEquals(await runner.readFile(`${folder}/none`), undefined);
     assertEquals(await runner.readFile(`${folder}/file/none`), undefined);
     assertEquals(await runner.readFile(`${folder}/file`), "");
-    await assertRejects(() => runner.readFile(folder));
+    assertEquals(await runner.readFile(folder), undefined);
+    const unreadable = "/proc/self/mem";
+    await assertRejects(() => runner.readFile(unreadable));
+    // Of many it counts as missing: what is compared with it is written anew.
+    assertEquals([...await runner.readFiles([`${folder}/file`, unreadable])], [
+      [`${folder}/file`, ""],
+      [unreadable, undefined],
+    ]);
   },
 );
