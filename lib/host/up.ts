@@ -3,7 +3,7 @@
  */
 import { CommandError, HostError } from "../errors.ts";
 import { downSteps } from "../net/down.ts";
-import { splitSshPath } from "../net/ssh_path.ts";
+import { isSetting, splitSshPath } from "../net/ssh_path.ts";
 import { movesNic } from "../net/steps.ts";
 import type { HostInput } from "../net/wanted.ts";
 import type { Runner, Step } from "../step.ts";
@@ -248,8 +248,10 @@ async function convergeBestEffort(context: Context, input: HostInput): Promise<r
         report(`write ${file.path}`);
         return runner.writeFile(file).catch((error) => warn([`write ${file.path}`], error));
       }));
-      await runSteps(runner, path, report).catch((error) => {
-        throw new PathFailure(messageOf(error));
+      await runAll(context, path, (titles, error) => {
+        const failed = path.filter(({ title }) => titles.includes(title));
+        if (!failed.every(isSetting)) throw new PathFailure(messageOf(error));
+        warn(titles, error);
       });
       if (await runAll(context, [...before!, ...rest, ...after!], warn)) {
         await forgetReloads(runner, plan.reloads);

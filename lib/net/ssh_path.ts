@@ -20,10 +20,16 @@ export function splitSshPath(
   return { path: steps.filter(isPath), rest: steps.filter((step) => !isPath(step)) };
 }
 
-function isOfPath({ argv, namespace, movesNic }: Step, names: ReadonlySet<string>): boolean {
+/** Whether the step is a setting of the kernel: one that it does not take is no reason to do without all others. */
+export function isSetting({ argv }: Pick<Step, "argv">): boolean {
+  return SET_SYSCTLS.every((word, index) => argv[index] === word);
+}
+
+function isOfPath(step: Step, names: ReadonlySet<string>): boolean {
+  const { argv, namespace, movesNic } = step;
   const [program, object, verb, name = ""] = argv;
   if (movesNic || program === `${BIN_DIR}/load-firewall`) return true;
-  if (namespace === "mobula" && SET_SYSCTLS.every((word, index) => argv[index] === word)) return true;
+  if (namespace === "mobula" && isSetting(step)) return true;
   if (program !== "ip") return false;
   if (object === "rule") return true;
   if (object === "netns") return verb === "add" && name === "mobula";

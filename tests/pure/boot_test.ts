@@ -33,6 +33,11 @@ const FAULTS: readonly Fault[] = [
     fails: ({ what }) => what.includes("/start-units"),
     left: /start mobula-ovsdb\.service/,
   },
+  {
+    what: "settings that the kernel does not take",
+    fails: ({ what }) => what.includes("/proc/sys/"),
+    left: /set net\.ipv4/,
+  },
   { what: "no ovs-vsctl", fails: ({ what }) => what.startsWith("ovs-vsctl"), left: /switch/ },
   {
     what: "no wg",
