@@ -5,10 +5,8 @@
 import { Command } from "@commander-js/extra-typings";
 import { ensureImage } from "../tests/lab/images.ts";
 import { ensurePackages, MACHINE_PACKAGES } from "../tests/lab/packages.ts";
-import { TURN } from "../tests/lab/turn.ts";
 import { VM_PACKAGES } from "../tests/vm/qemu.ts";
 import { busySeconds } from "./busy.ts";
-import { startEarly } from "./early_run.ts";
 import { type Counts, readCounts, readFailures, renderFailure } from "./junit.ts";
 import { machinesLeftOut } from "./machines_left_out.ts";
 
@@ -113,17 +111,15 @@ async function main(names: readonly string[], { filter, all }: Options): Promise
   const rows: Row[] = [];
   const failures: string[] = [];
   let images: Promise<unknown> | undefined;
-  let early: EarlyTests | undefined;
   for (const suite of suites) {
     if (suite.counts && machines) images ??= makeMachineImages();
     // What takes all processors, or is timed, has them for itself.
     if (suite.name === "lab" || suite.name === "timed" || suite.name === "vm") await images;
-    if (suite.name === "lab" && machines) early = await startEarlyTests(suites, filter);
     console.log(`\n== ${suite.name}: ${suite.title}`);
     const before = [performance.now(), await busySeconds()] as const;
     const { ok, report } = !suite.counts
       ? { ok: await runDeno(suite.deno), report: undefined }
-      : await (early?.suite === suite ? early.finish() : runTests(suite, filter));
+      : await runTests(suite, filter);
     const counts = report === undefined ? undefined : readCounts(report);
     const seconds = (performance.now() - before[0]) / 1000;
     const busy = (await busySeconds() - before[1]) / seconds / navigator.hardwareConcurrency;
@@ -198,34 +194,6 @@ function testArguments({ deno }: Suite, filter: string | undefined, report: stri
     ...(filter ? [`--filter=${filter}`] : []),
     ...deno,
   ];
-}
-
-/** The tests of the virtual machines, whose stage takes longest: it is made while the labs mostly wait. */
-interface EarlyTests {
-  readonly suite: Suite;
-  readonly finish: () => Promise<Tested>;
-}
-
-async function startEarlyTests(
-  suites: readonly Suite[],
-  filter: string | undefined,
-): Promise<EarlyTests | undefined> {
-  const suite = suites.find(({ name }) => name === "vm");
-  if (suite === undefined) return undefined;
-  const directory = await Deno.makeTempDir({ prefix: "mobula-tests-" });
-  const [report, turn] = [`${directory}/report.xml`, `${directory}/turn`];
-  const argv = [Deno.execPath(), ...testArguments(suite, filter, report)];
-  const run = startEarly(argv, { [TURN]: turn });
-  const finish = async () => {
-    try {
-      await Deno.writeTextFile(turn, "");
-      const ok = await run.finish();
-      return { ok, report: await Deno.readTextFile(report).catch(() => "") };
-    } finally {
-      await Deno.remove(directory, { recursive: true });
-    }
-  };
-  return { suite, finish };
 }
 
 function exists(path: string): boolean {

@@ -16,7 +16,6 @@ import {
 import { ensurePackages, MACHINE_PACKAGES } from "./packages.ts";
 import { type CommandResult, isAlive } from "./process.ts";
 import { loadState } from "./state.ts";
-import { awaitTurn } from "./turn.ts";
 import { waitFor } from "./wait.ts";
 
 const KEEP = Deno.env.get("MOBULA_LAB_KEEP") === "1";
@@ -114,9 +113,7 @@ async function make<T>(
   await ensurePackages([...MACHINE_PACKAGES, ...packages]);
   const lab = await makeLab(name, hosts, kind);
   try {
-    const value = await prepare(lab);
-    await awaitTurn(lab);
-    return { lab, value };
+    return { lab, value: await prepare(lab) };
   } catch (error) {
     await printUnits(lab);
     throw error;
