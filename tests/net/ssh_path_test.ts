@@ -12,6 +12,11 @@ for (const mode of Object.keys(MODES) as Mode[]) {
     const steps = networkSteps(wanted, blankSeen(input));
     const { path, rest } = splitSshPath(wanted, steps);
     assertEquals([...path, ...rest].sort(byTitle), [...steps].sort(byTitle));
+    const isAt = (pattern: RegExp) => rest.findIndex(({ title }) => pattern.test(title));
+    const [link, address, daemons] = [/^add link ovsbr-mobula/, /^add 10\.31\.0\.2/, /^start mobula/].map(
+      isAt,
+    );
+    assert(0 <= link! && link! < address! && address! < daemons!, `${link} ${address} ${daemons}`);
     const titles = path.map(({ title }) => title);
     for (
       const needed of [
