@@ -227,7 +227,8 @@ async function convergeBestEffort(context: Context, input: HostInput): Promise<r
       const plan = await planWithNic(context, input);
       wasInGateway ??= !plan.network.some(({ movesNic }) => movesNic);
       const files = plan.files.filter(({ path }) => isLeft({ title: `write ${path}` }));
-      const { path, rest } = splitSshPath(wanted.network, plan.network.filter(isLeft));
+      const split = splitSshPath(wanted.network, plan.network);
+      const [path, rest] = [split.path.filter(isLeft), split.rest.filter(isLeft)];
       const [before, after] = [plan.before, plan.after].map((steps) => steps.filter(isLeft));
       const titles = planTitles({
         ...plan,

@@ -17,21 +17,30 @@ export function splitSshPath(
     ...[nic, externalVeth(nic)],
   ]);
   const isPath = (step: Step) => isOfPath(step, names);
-  return { path: steps.filter(isPath), rest: addressFirst(steps.filter((step) => !isPath(step))) };
+  return { path: steps.filter(isPath), rest: dnsmasqLast(steps.filter((step) => !isPath(step))) };
 }
 
 /**
- * The gateway's address in the access network comes before the daemons: dnsmasq that hears of an address while the kernel is still adding
- * it may fail to listen there, and tries again only when the next address comes, of which there may be none.
+ * dnsmasq starts when all addresses are there: one that hears of an address while the kernel is still adding it may fail to listen there,
+ * and tries again only when the next address comes, of which there may be none.
  */
-function addressFirst(steps: readonly Step[]): readonly Step[] {
-  const daemons = steps.findIndex(({ argv }) => argv[0] === `${BIN_DIR}/start-units`);
-  if (daemons < 0) return steps;
-  const isAddress = ({ argv: [program, object, verb, ...words], namespace }: Step) =>
-    program === "ip" && namespace === "mobula" &&
-    (object === "addr" || object === "link" && verb === "set") && words.includes(LINK.switch);
-  const [before, after] = [steps.slice(0, daemons), steps.slice(daemons)];
-  return [...before, ...after.filter(isAddress), ...after.filter((step) => !isAddress(step))];
+function dnsmasqLast(steps: readonly Step[]): readonly Step[] {
+  const isStart = ({ argv }: Step) => argv[0] === `${BIN_DIR}/start-units` && argv.includes(DNSMASQ);
+  const starts = steps.filter(isStart).map(({ argv: [program = "", ...units], ...step }) => ({
+    others: startOf(step, program, units.filter((unit) => unit !== DNSMASQ)),
+    last: startOf(step, program, [DNSMASQ]),
+  }));
+  const [start] = starts;
+  if (!start) return steps;
+  return [...steps.flatMap((step) => isStart(step) ? start.others : [step]), ...start.last];
+}
+
+const DNSMASQ = "mobula-dnsmasq.service";
+
+function startOf(step: Omit<Step, "argv">, program: string, units: readonly string[]): Step[] {
+  return units.length === 0
+    ? []
+    : [{ ...step, title: `start ${units.join(", ")}`, argv: [program, ...units] }];
 }
 
 /** Whether the step is a setting of the kernel: one that it does not take is no reason to do without all others. */
