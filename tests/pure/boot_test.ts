@@ -34,11 +34,6 @@ const FAULTS: readonly Fault[] = [
     left: /start mobula-ovsdb\.service/,
   },
   {
-    what: "no daemon that starts",
-    fails: ({ what }) => what.includes("/start-units"),
-    left: /mobula-dnsmasq\.service/,
-  },
-  {
     what: "settings that the kernel does not take",
     fails: ({ what }) => what.includes("/proc/sys/"),
     left: /set net\.ipv4/,
