@@ -25,8 +25,8 @@ const REST = 1_000;
 /** Seconds for which two that take a lock at the same moment wait for each other. */
 const GUARD_WAIT = 10;
 /** Milliseconds until a host has said whether the lock is to be had; and for which one is waited for whose owner may have died. */
-const ANSWER_PATIENCE = 30_000;
-const TAKEOVER_PATIENCE = (LONG_LEASE + 20) * 1000;
+const ANSWER_TIMEOUT = 30_000;
+const TAKEOVER_TIMEOUT = (LONG_LEASE + 20) * 1000;
 /** Milliseconds that giving back may take. */
 const RELEASE_PATIENCE = 10_000;
 /** Phases in which connections are closed on purpose: their end does not mean the end of the push. */
@@ -261,12 +261,12 @@ class Channel {
       reject(
         new HostError(
           `Cannot lock host: no answer within ${
-            ANSWER_PATIENCE / 1000
+            ANSWER_TIMEOUT / 1000
           } s; expected one. Look what keeps /run/mobula there`,
         ),
       );
       this.close();
-    }, ANSWER_PATIENCE);
+    }, ANSWER_TIMEOUT);
     promise.finally(() => clearTimeout(timer)).catch(() => {});
     this.ended = ssh.exec(argv, { stdin, onLine, milliseconds: Infinity }).then(
       ({ code, stderr }) =>
@@ -426,7 +426,7 @@ async function takeInTurn(
   { isOver, onWait }: { readonly isOver: () => boolean; readonly onWait: (text: string) => void },
 ): Promise<Answer> {
   let dead = "";
-  const deadline = Date.now() + TAKEOVER_PATIENCE;
+  const deadline = Date.now() + TAKEOVER_TIMEOUT;
   while (true) {
     const answer = await lock.take(dead);
     if (answer.taken) return answer;

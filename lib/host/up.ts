@@ -251,7 +251,7 @@ async function convergeBestEffort(context: Context, input: HostInput): Promise<r
       }));
       await runAll(context, path, (titles, error) => {
         const failed = path.filter(({ title }) => titles.includes(title));
-        if (!failed.every(isSetting)) throw new PathFailure(messageOf(error));
+        if (!failed.every(isSetting)) throw error;
         warn(titles, error);
       });
       if (await runAll(context, [...before!, ...rest, ...after!], warn)) {
@@ -295,11 +295,6 @@ async function runAll(
     }
   }
   return false;
-}
-
-/** A step of the path of SSH did not work. */
-class PathFailure extends Error {
-  override name = "PathFailure";
 }
 
 /** The path of SSH is there, and all else that can be. */
