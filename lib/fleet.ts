@@ -97,6 +97,8 @@ export interface PeerHost {
   readonly hostname: string;
   /** Missing as long as the host has never been installed: it is then left out of the mesh. */
   readonly publicKey?: string;
+  /** Only where its access link is left without an address. */
+  readonly access?: "none";
 }
 
 /** The configuration as one host receives it and keeps it in its generation: no secret of anybody. */

@@ -25,9 +25,15 @@ const UNDERLAY_MTU = [1280, 65535] as const;
 /** What every host is told of the others: one list for all hosts of a fleet, so that what depends on it alone is computed once. */
 const peersOf = oncePer((pubkeys: Pubkeys) =>
   oncePer((hosts: Fleet["hosts"]): readonly PeerHost[] =>
-    hosts.map(({ address, id, hostname, pinnedKeys }) => {
+    hosts.map(({ address, id, hostname, access, pinnedKeys }) => {
       const publicKey = pinnedKeys?.publicKey ?? pubkeys.get(address)?.publicKey;
-      return { address, id, hostname, ...(publicKey === undefined ? {} : { publicKey }) };
+      return {
+        address,
+        id,
+        hostname,
+        ...(publicKey === undefined ? {} : { publicKey }),
+        ...(access === "none" ? { access } : {}),
+      };
     })
   )
 );
@@ -90,6 +96,7 @@ const HOST_CONFIG = z.object({
     id: hostId,
     hostname,
     publicKey: publicKey.optional(),
+    access: z.literal("none").optional(),
   })),
   extraHosts: z.array(z.object({
     address: z.string().refine(isAccessAddress, `expected inside ${NETWORKS.access}`),

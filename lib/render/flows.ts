@@ -63,6 +63,7 @@ const NATIVES = ["gateway", "veth_fac0"] as const;
 const UNTAGGED = "0xffff";
 /** A tunnel without BFD has no link that could go down; LOCAL, whose link neither does, cannot be watched. */
 const ALWAYS_LIVE = LINK.relay;
+const BROADCAST = "ff:ff:ff:ff:ff:ff";
 const MULTICAST = "01:00:00:00:00:00/01:00:00:00:00:00";
 
 /** The text for one host; in a fleet that switches by the tree alone, the one flow that every bridge has to begin with. */
@@ -83,12 +84,18 @@ interface FleetFlows {
   readonly outputs: Pieces;
 }
 
-const fleetFlows = oncePer((ids: readonly number[]): FleetFlows => ({
-  ids,
-  groups: joinPieces(ids.map((peer, place) => lines(groupLines(peer, relaysAt(place, ids))))),
-  frames: joinPieces(ids.map((peer) => lines(peerLines(peer)))),
-  outputs: joinPieces(ids.map((peer) => `,${output(treePort(peer))}`)),
-}));
+const fleetFlows = oncePer((hosts: HostConfig["hosts"]): FleetFlows => {
+  const ids = meshIds(hosts);
+  const blank = new Set(hosts.flatMap(({ id, access }) => access === "none" ? [id] : []));
+  return {
+    ids,
+    groups: joinPieces(ids.map((peer, place) => lines(groupLines(peer, relaysAt(place, ids))))),
+    frames: joinPieces(
+      ids.map((peer) => lines([...peerLines(peer), ...arpLines(peer, { blank: blank.has(peer) })])),
+    ),
+    outputs: joinPieces(ids.map((peer) => `,${output(treePort(peer))}`)),
+  };
+});
 
 /** The groups towards all peers of the host at index `place`. It is no relay for itself: towards some peers it has other relays. */
 function groupsAt(place: number, { ids, groups }: FleetFlows): string {
@@ -102,7 +109,7 @@ function groupsAt(place: number, { ids, groups }: FleetFlows): string {
 
 function directFlows(config: HostConfig, { datapath }: Capabilities): string {
   const { self, switching } = config;
-  const fleet = fleetFlows(meshIds(config.hosts));
+  const fleet = fleetFlows(config.hosts);
   const place = fleet.ids.indexOf(self);
   // A host that has no key yet has no piece.
   const withoutSelf = (pieces: Pieces) => place < 0 ? pieces.text : withPieces(pieces, [[place, ""]]);
@@ -217,6 +224,21 @@ function peerLines(peer: number): string[] {
     flow(TABLE.out, 15, `reg1=${peer},reg3=1`, [`group:${GROUP.held + peer}`]),
     flow(TABLE.out, 10, `reg1=${peer}`, [`group:${peer}`]),
   ];
+}
+
+/**
+ * Who asks for the address of a peer's gateway, or of the peer itself, asks that peer alone: its MAC is known. Such an answer does not
+ * depend on the tree, which needs up to a second to settle; and who asks again does so a second later.
+ */
+function arpLines(peer: number, { blank }: { readonly blank: boolean }): string[] {
+  const { gateway, access } = hostAddresses(peer);
+  const addresses = [["gateway", gateway], ...blank ? [] : [["veth_fac0", access]] as const] as const;
+  return addresses.map(([role, address]) =>
+    flow(TABLE.native, 20, `arp,arp_op=1,dl_vlan=${UNTAGGED},dl_dst=${BROADCAST},arp_tpa=${address}`, [
+      `set_field:${hostMac(peer, role)}->eth_dst`,
+      knownAt(peer),
+    ])
+  );
 }
 
 /** Remembers that the source has sent from this host. */

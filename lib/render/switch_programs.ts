@@ -273,39 +273,45 @@ lives() {
 }
 ${
   tell('--if-exists set Interface "$port"')
-}# All that were named meanwhile at once: where a host falls behind, it must not fall further.
+}# Tells the sessions that the loop below names through a pipe. All that were named meanwhile are told in one transaction: a host that
+# falls behind must not fall further. The mark is written beside, so that a full pipe does not stop who empties it.
 hurry() {
-  while [ -s "$state/hurry" ]; do
-    mv "$state/hurry" "$state/hurrying/names"
-    tell_those begins
-    tell_those settles
-  done
-  rm -r "$state/hurrying"
+  while read -r what port; do
+    begins= settles=
+    echo end >&7 &
+    while [ "$what" != end ]; do
+      case $what in
+        begins) begins="$begins $port" ;;
+        settles) settles="$settles $port" ;;
+      esac
+      read -r what port
+    done
+    tell_those begins $begins
+    tell_those settles $settles
+  done <&7
 }
 tell_those() {
   who=$1
-  set --
-  while read -r what port; do
-    [ "$what" != "$who" ] || set -- "$@" "$port"
-  done <"$state/hurrying/names"
+  shift
   [ $# -gt 0 ] || return 0
+  named=$*
   read_settings
   [ "$interval" ] || return 0
   if [ "$who" = begins ]; then
-    tell ${SLOW_INTERVAL} "$@"
-    tell "$interval" "$@"
+    tell ${SLOW_INTERVAL} $named
+    tell "$interval" $named
     return
   fi
   # Twice, for the peer may have had something to tell as well.
-  tell $((interval + 1)) "$@"
-  tell "$interval" "$@"
+  tell $((interval + 1)) $named
+  tell "$interval" $named
   sleep 0.1
-  tell $((interval + 1)) "$@"
-  tell "$interval" "$@"
+  tell $((interval + 1)) $named
+  tell "$interval" $named
 }
 # Of the present generation: the interval, and whether there are few paths.
 read_settings() {
-  interval= small=1 count=0
+  interval= small=1 paths=0
   [ -r ${HANDOVER_FILE} ] || return 0
   while read -r first ports; do
     case $first in
@@ -313,11 +319,11 @@ read_settings() {
       interval) interval=$ports ;;
       *)
         set -- $ports
-        count=$((count + 1 + $#))
+        paths=$((paths + 1 + $#))
         ;;
     esac
   done <${HANDOVER_FILE}
-  [ $count -le ${FEW_PATHS} ] || small=
+  [ $paths -le ${FEW_PATHS} ] || small=
 }
 has_lived() {
   [ ! -e "$state/\${1##*-}.lived" ] || return 0
@@ -330,16 +336,12 @@ began() {
   now >"$state/$1.hurried"
   has_lived "$1" && [ $(($(now) - before)) -ge "$2" ] || return 0
   echo slow >"$state/$1.slow"
-  tell_changes begins "$1"
+  echo "begins $1" >&7
 }
 is_up() {
   [ -s "$state/$1.slow" ] || return 0
   : >"$state/$1.slow"
-  tell_changes settles "$1"
-}
-tell_changes() {
-  echo "$*" >>"$state/hurry"
-  ! mkdir "$state/hurrying" 2>/dev/null || hurry </dev/null &
+  echo "settles $1" >&7
 }
 # Flows of the present text that somebody deletes are loaded again at once; the rest of the repair waits for a push. What load-flows
 # itself deletes is of an earlier text. A line is: event, reason, table, cookie, match, actions.
@@ -369,6 +371,9 @@ load_again() {
 }
 until [ -S ${OVS_DIR}/db.sock ]; do sleep 0.1; done
 guard </dev/null &
+mkfifo "$state/changes"
+exec 7<>"$state/changes"
+hurry &
 ovsdb-client --format=csv --no-headings monitor ${SWITCH_DB} Open_vSwitch Interface name,bfd_status |
 while IFS=, read -r uuid action name status; do
   case $action,$status in

@@ -35,8 +35,8 @@ Deno.test("hostConfigFor: everything public of the fleet, pinned keys first", ()
     switching: { mode: "direct", bfdInterval: 100, bfdMultiplier: 3, floodLimit: 2000 },
     hosts: [
       { address: "198.51.100.2", id: 2, hostname: "alpha", publicKey: KEY_A },
-      { address: "198.51.100.3", id: 3, hostname: "beta", publicKey: PAIR.publicKey },
-      { address: "198.51.100.4", id: 256, hostname: "gamma" },
+      { address: "198.51.100.3", id: 3, hostname: "beta", publicKey: PAIR.publicKey, access: "none" },
+      { address: "198.51.100.4", id: 256, hostname: "gamma", access: "none" },
     ],
     extraHosts: [{ address: "10.31.200.1", hostname: "wiki" }],
     extraWires: [{ address: "10.30.128.1", publicKey: KEY_B }],

@@ -4,7 +4,9 @@
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { hostAddresses } from "../../../lib/address.ts";
+import { LINK } from "../../../lib/net/network.ts";
 import { type Broadcasts, whileBroadcasting } from "../broadcasts.ts";
+import { capture } from "../capture.ts";
 import { executable } from "../executables.ts";
 import { writeInventory } from "../inventory.ts";
 import type { Lab } from "../lab.ts";
@@ -123,6 +125,21 @@ async function whilePinging(lab: Lab, work: () => Promise<unknown>) {
 
 pathProof("plan: empty after the push, with all paths alive", async (lab, { program }) => {
   await assertPlanEmpty(lab, program);
+});
+
+pathProof("who asks for the address of a peer's gateway asks that peer alone, not the tree", async (lab) => {
+  const alpha = lab.network("alpha", "mobula");
+  const asked = hostAddresses(lab.host("beta").id).gateway;
+  const nobody = "10.31.200.99";
+  const onThird = await capture(lab, lab.network("gamma", "mobula"), LINK.switch, "arp[6:2] = 1");
+  const ping = (address: string) => alpha.exec(["ping", "-n", "-c", "1", "-W", "2", address]);
+  await alpha.exec(["ip", "neigh", "flush", "to", asked]);
+  expectCode(await ping(asked), 0, "a ping of beta's gateway");
+  await ping(nobody);
+  // After the sender's MAC and address, and the target's MAC: RFC 826.
+  const targets = (await onThird.stop()).map(({ payload }) => payload.slice(24, 28).join("."));
+  assert(targets.includes(nobody), `gamma hears of the others: ${targets}`);
+  assert(!targets.includes(asked), `gamma hears who asks for beta's gateway: ${targets}`);
 });
 
 pathProof("path stretch: one hop for every pair, counted on the ports", async (lab) => {
