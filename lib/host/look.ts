@@ -2,7 +2,15 @@
  * Looks at the live host: runs the read-only script and reads the files that the plan concerns.
  */
 import type { Baseline, Policy } from "../facts.ts";
-import { LOADED_FILES, lookScript, parseModes, parseSeen, type Seen } from "../net/seen.ts";
+import {
+  LOADED_FILES,
+  lookScript,
+  parseModes,
+  parseSeen,
+  parseSeenWireguard,
+  type Seen,
+  WIREGUARD_SCRIPT,
+} from "../net/seen.ts";
 import type { HostInput } from "../net/wanted.ts";
 import { DNSMASQ_LOCAL, DNSMASQ_PROFILE } from "../render/apparmor.ts";
 import { ifupdownEdits } from "../render/ifupdown.ts";
@@ -31,6 +39,17 @@ export async function lookAtHost(
     seen = await lookOnce(runner, input, wanted);
   }
   return seen;
+}
+
+/** The WireGuard device alone, which is a tenth of the work of a whole look; undefined where there is none. */
+export async function lookAtWireguard(runner: Runner): Promise<Seen["wireguard"]> {
+  const output = await runStep(runner, {
+    title: "look at WireGuard",
+    argv: ["sh", "-s"],
+    stdin: WIREGUARD_SCRIPT,
+    namespace: "mobula",
+  });
+  return parseSeenWireguard(output);
 }
 
 /**

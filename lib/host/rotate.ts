@@ -6,14 +6,14 @@ import { HostError } from "../errors.ts";
 import { announceKeys, forgetKeys } from "../known_keys.ts";
 import { LINK } from "../net/network.ts";
 import { BIN_DIR } from "../net/steps.ts";
+import { wantedNetwork } from "../net/wanted.ts";
 import { keyFile, wireguardSteps } from "../net/wireguard.ts";
 import { FOLLOW_UNIT, renderFollow } from "../render/units.ts";
 import type { Runner } from "../step.ts";
 import { type Context, readConfig, readInput, readKnownKeys, writeJson } from "./context.ts";
 import { callWords, readHandshakes, readHolders } from "./follow.ts";
-import { lookAtHost } from "./look.ts";
+import { lookAtWireguard } from "./look.ts";
 import { CURRENT_LINK, FOLLOWED_FILE, KEYS_FILE } from "./paths.ts";
-import { wantedHost } from "./plan.ts";
 import type {
   AnnounceRequest,
   AnnounceResult,
@@ -67,10 +67,8 @@ async function writeFollower({ runner, report }: Context): Promise<void> {
 
 /** The device's peers alone: nothing else of the running network is touched. */
 async function settlePeers({ runner, report }: Context): Promise<void> {
-  const input = await readInput(runner);
-  const wanted = wantedHost(input);
-  const { network } = await lookAtHost(runner, input, wanted);
-  await runSteps(runner, wireguardSteps(wanted.network.wireguard, network.wireguard), report);
+  const wanted = wantedNetwork(await readInput(runner)).wireguard;
+  await runSteps(runner, wireguardSteps(wanted, await lookAtWireguard(runner)), report);
 }
 
 async function awaitFollower({ runner, clock }: Context): Promise<void> {

@@ -10,7 +10,7 @@ import type { Loaded } from "../net/network.ts";
 import { type HostInput, wantedFirewall } from "../net/wanted.ts";
 import { ETC_DIR } from "../render/dnsmasq.ts";
 import { renderFiles } from "../render/files.ts";
-import type { Runner, WantedFile } from "../step.ts";
+import type { Runner, Step, WantedFile } from "../step.ts";
 import {
   baselineCopy,
   type Context,
@@ -42,7 +42,7 @@ export async function stage(request: StageRequest, { runner, report }: Context):
   const changed = await changedPaths(runner, config, rendered);
   if (current > 0 && changed.length === 0) return { generation: current, changed: false, files: [] };
   report("check the rendered files");
-  await checkFiles(runner, rendered);
+  await checkFiles(runner, rendered.filter(({ path }) => changed.includes(path)));
   // Never the current one, also where the generations cannot be listed.
   const generation = Math.max(current, ...await listGenerations(runner)) + 1;
   report(`write generation ${generation}`);
@@ -76,19 +76,24 @@ export async function changedPaths(
     : [...paths, ...gone, "config.json"];
 }
 
-/** `nft -c` in a namespace of its own, `dnsmasq --test`; each sees the file that the daemon will see. */
-async function checkFiles(runner: Runner, rendered: readonly WantedFile[]): Promise<void> {
-  const text = (path: string) => rendered.find((file) => file.path === path)?.content ?? "";
-  await Promise.all([
-    runStep(runner, {
-      title: "check the firewall's rules",
-      argv: ["unshare", "-n", "nft", "-c", "-f", "/dev/stdin"],
-      stdin: text(`${ETC_DIR}/nftables.nft`),
-    }),
-    runStep(runner, {
-      title: "check dnsmasq's configuration",
-      argv: ["dnsmasq", "--test", "--conf-file=/dev/stdin"],
-      stdin: text(`${ETC_DIR}/dnsmasq.conf`),
-    }),
-  ]);
+/** How a file is checked: by the tool that will load it, which sees what it will see then. */
+const CHECKS: readonly (Omit<Step, "stdin"> & { readonly path: string })[] = [
+  {
+    path: `${ETC_DIR}/nftables.nft`,
+    title: "check the firewall's rules",
+    argv: ["unshare", "-n", "nft", "-c", "-f", "/dev/stdin"],
+  },
+  {
+    path: `${ETC_DIR}/dnsmasq.conf`,
+    title: "check dnsmasq's configuration",
+    argv: ["dnsmasq", "--test", "--conf-file=/dev/stdin"],
+  },
+];
+
+/** What is as before was checked when it was new. */
+async function checkFiles(runner: Runner, changed: readonly WantedFile[]): Promise<void> {
+  await Promise.all(CHECKS.map(async ({ path, ...check }) => {
+    const stdin = changed.find((file) => file.path === path)?.content;
+    if (stdin !== undefined) await runStep(runner, { ...check, stdin });
+  }));
 }

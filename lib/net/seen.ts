@@ -190,6 +190,12 @@ export const TELL_WIREGUARD = `if [ -e /sys/class/net/${LINK.wireguard} ]; then
   told=$(wg show ${LINK.wireguard} dump) && printf '@@wireguard\\n%s\\n' "\${told#*\t}"
 fi`;
 
+/** For the gateway's namespace: the WireGuard device alone; `parseSeenWireguard` takes what it prints. */
+export const WIREGUARD_SCRIPT = `PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH LC_ALL=C
+${TELL_WIREGUARD}
+exit 0
+`;
+
 /** Shell, in a namespace: all that is asked there. */
 function tellScope(scope: Scope, sysctls: readonly Sysctl[]): string {
   return [
@@ -292,6 +298,11 @@ export function parseSeen(
       return text !== undefined && isAsLoaded(what, sections, files) ? [[what, text]] : [];
     })),
   };
+}
+
+/** The device and its peers; undefined where there is none. */
+export function parseSeenWireguard(output: string): Seen["wireguard"] {
+  return parseWireguard(splitSections(output).get("wireguard"));
 }
 
 /** Whether what is live is still exactly what loading the text made. */
