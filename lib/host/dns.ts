@@ -41,23 +41,30 @@ export async function query(
     questions: [{ type: "A", name }],
   });
   const socket = createSocket("udp4");
-  const timers: ReturnType<typeof setTimeout>[] = [];
-  let isOpen = true;
-  return await new Promise<DnsAnswer | undefined>((resolve) => {
-    // Of two timers that are due together, the second is called even where the first has cleared it.
-    const ask = () => isOpen && socket.send(question, 53, server, () => {});
-    timers.push(setInterval(ask, RETRY), setTimeout(() => resolve(undefined), patience));
-    socket.on("error", () => resolve(undefined));
-    socket.on("message", (packet) => {
-      const answer = readAnswer(packet, id);
-      if (answer !== undefined) resolve(answer);
-    });
-    ask();
-  }).finally(() => {
-    timers.forEach(clearInterval);
-    isOpen = false;
-    socket.close();
+  const { promise, resolve } = Promise.withResolvers<DnsAnswer | undefined>();
+  socket.on("error", () => resolve(undefined));
+  socket.on("message", (packet) => {
+    const answer = readAnswer(packet, id);
+    if (answer !== undefined) resolve(answer);
   });
+  const isAnswered = promise.then(() => true as const);
+  try {
+    // On a host that is too busy to read, timers are late and answers lie there: each question has its own time.
+    for (let left = patience; left > 0; left -= RETRY) {
+      socket.send(question, 53, server, () => {});
+      if (await within(isAnswered, Math.min(left, RETRY))) return await promise;
+    }
+    return await within(isAnswered, 0) ? await promise : undefined;
+  } finally {
+    socket.close();
+  }
+}
+
+/** Whether it comes true in so many milliseconds. */
+async function within(event: Promise<true>, milliseconds: number): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<false>((resolve) => timer = setTimeout(() => resolve(false), milliseconds));
+  return await Promise.race([event, late]).finally(() => clearTimeout(timer));
 }
 
 /** Undefined for a packet that is no answer to the question. */
