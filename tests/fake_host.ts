@@ -93,6 +93,8 @@ export class FakeHost {
   /** Package → what else goes with it. */
   readonly dependents = new Map<string, readonly string[]>();
   readonly held = new Set<string>();
+  /** What the kernel can do. */
+  kernel: readonly string[] = ["wireguard", "geneve", "openvswitch"];
   readonly installed = new Set<string>();
   readonly #packages: Readonly<Record<string, readonly string[]>>;
   readonly #time: VirtualTime;
@@ -464,7 +466,7 @@ export class FakeHost {
   }
 
   #ownProgram(program: string, words: readonly string[], namespace: Scope, stdin: string): void {
-    if (!this.files.has(program)) throw new Deno.errors.NotFound(`${program}: not found`);
+    if (!this.files.has(program)) throw new Refused(`${program}: not found`);
     const name = program.slice(BIN_DIR.length + 1);
     if (name === "arm-rollback") return this.#armTimer(words[0] === undefined ? undefined : Number(words[0]));
     if (name === "start-units") return this.#startDaemons(words);
@@ -479,6 +481,7 @@ export class FakeHost {
     for (const unit of units) {
       if (!this.files.has(`${UNIT_DIR}/${unit}`)) throw new Refused(`Unit ${unit} not found.`);
       this.network.units.add(unit);
+      if (unit === "mobula-wireguard.service") this.network.addUserspaceWireguard();
     }
     this.#follow();
   }
@@ -501,7 +504,7 @@ export class FakeHost {
 
   /** Any script that looks gets all that is to be seen; the others are told by what they do. */
   #script(script: string): string {
-    if (script.includes("mo-probe")) return "wireguard\ngeneve\nopenvswitch\n";
+    if (script.includes("mo-probe")) return [...this.kernel, ""].join("\n");
     if (!script.includes("@@")) throw new Error(`Cannot run a script on the stand-in:\n${script}`);
     const units = /systemctl is-active ((?:mobula\S* ?)+)/.exec(script)?.[1]?.trim().split(" ") ?? [];
     return `${this.network.render(units)}\n@@link\n@@resolv\n${this.files.get("/etc/resolv.conf") ?? ""}
@@ -531,6 +534,7 @@ export class FakeHost {
   }
 
   #list(directory: string): string[] {
+    if (directory === "/run/netns") return [...this.network.scopes].filter((scope) => scope !== "root");
     const below = [...this.files.keys()].filter((path) => path.startsWith(`${directory}/`))
       .map((path) => path.slice(directory.length + 1).split("/")[0]);
     return [...new Set(below)].filter((name) => name !== undefined).sort();

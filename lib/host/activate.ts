@@ -16,7 +16,8 @@ import { ACTIVATION_FILE, CURRENT_LINK } from "./paths.ts";
 import { planTitles } from "./plan.ts";
 import type { ActivateRequest, ActivateResult } from "./protocol.ts";
 import { runStep } from "./run_steps.ts";
-import { type Activation, currentPlan, up, writeFiles } from "./up.ts";
+import { writeFiles } from "./converge.ts";
+import { type Activation, currentPlan, up } from "./up.ts";
 
 /**
  * Where the external interface has to move, the connection that asks for it would die half-way: systemd does the work instead,

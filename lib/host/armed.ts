@@ -53,13 +53,14 @@ export async function arm(
   { runner, locks, report }: Context,
 ): Promise<void> {
   report(`arm the way back: ${wanted.seconds} s`);
-  await prepareUndo(runner);
-  await runner.writeFile({ path: FAILURE_FILE, content: undefined });
   await locks.lockedArmed(async () => {
+    await prepareUndo(runner);
+    await runner.writeFile({ path: FAILURE_FILE, content: undefined });
     const [bootId, now] = await Promise.all([readBootId({ runner }), uptime(runner)]);
     const armed = { schema: 1, ...wanted, bootId, deadline: now + wanted.seconds } satisfies Armed;
-    await writeJson(runner, ARMED_FILE, armed);
+    // The timer first: it does nothing where nothing is armed, and a host that is armed without one would stay so.
     await startTimer(runner, wanted.seconds);
+    await writeJson(runner, ARMED_FILE, armed);
   });
   await runStep(runner, SYNC);
 }

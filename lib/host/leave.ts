@@ -11,7 +11,16 @@ import { ifupdownEdits, restoreInterfaces } from "../render/ifupdown.ts";
 import { managerFiles } from "../render/managers.ts";
 import { RESOLVED_DROP_IN } from "../render/resolver.ts";
 import { NIC_RULE, RELOAD_UDEV, UDEV_RULES } from "../render/udev.ts";
-import { FOLLOW_UNIT, HEAL_UNIT, MAIN_UNIT, NIC_UNIT, ROLLBACK_UNIT, UNIT_DIR } from "../render/units.ts";
+import {
+  FOLLOW_UNIT,
+  HEAL_UNIT,
+  MAIN_UNIT,
+  NIC_UNIT,
+  RESCUE_DROP_IN,
+  RESCUE_UNIT,
+  ROLLBACK_UNIT,
+  UNIT_DIR,
+} from "../render/units.ts";
 import type { Step, WantedFile } from "../step.ts";
 
 const RESOLV_CONF = "/etc/resolv.conf";
@@ -20,6 +29,7 @@ const RESOLV_CONF = "/etc/resolv.conf";
 export const OUR_UNITS: readonly string[] = [
   MAIN_UNIT,
   HEAL_UNIT,
+  RESCUE_UNIT,
   NIC_UNIT,
   FOLLOW_UNIT,
   "mobula-egress.service",
@@ -50,6 +60,7 @@ const OUR_FILES: readonly string[] = [
   ...OWNERS.flatMap(({ files }) => files),
   "/etc/modules-load.d/mobula.conf",
   BRIDGE_FILTER_RULE,
+  RESCUE_DROP_IN,
 ];
 
 /** The files whose text has to be known. */
@@ -129,7 +140,7 @@ for unit in ${UNIT_DIR}/mobula*.service; do
 done
 rm -rf /etc/netns/mobula /opt/mobula/keys.json ${KEY_DIR} /var/run/wireguard/mo-wg-gw.sock
 for folder in /etc/netns /etc/systemd/networkd.conf.d /etc/systemd/resolved.conf.d \\
-  ${UNIT_DIR}/systemd-networkd-wait-online.service.d; do
+  ${UNIT_DIR}/systemd-networkd-wait-online.service.d ${UNIT_DIR}/multi-user.target.d; do
   rmdir "$folder" 2>/dev/null
 done
 command -v udevadm >/dev/null || rmdir -p ${UDEV_RULES} 2>/dev/null

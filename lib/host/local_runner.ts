@@ -9,14 +9,8 @@ const NO_FILE = [Deno.errors.NotFound, Deno.errors.NotADirectory, Deno.errors.Is
 /** A Runner for the host that it runs on. */
 export class LocalRunner implements Runner {
   async run(step: Step): Promise<Output> {
-    const [program = "", ...args] = enterNamespace(step);
-    const child = new Deno.Command(program, {
-      args,
-      stdin: step.stdin === undefined ? "null" : "piped",
-      stdout: "piped",
-      stderr: "piped",
-      env: ENVIRONMENT,
-    }).spawn();
+    const child = spawn(step);
+    if (!(child instanceof Deno.ChildProcess)) return child;
     const [output] = await Promise.all([child.output(), writeInput(child, step.stdin)]);
     const decoder = new TextDecoder();
     return {
@@ -74,6 +68,24 @@ export class LocalRunner implements Runner {
       await Deno.remove(temporary).catch(ignoreMissing);
       throw error;
     }
+  }
+}
+
+/** The process; where it cannot be started, what a shell would say of that, with its exit codes: 127 for no such program, 126 for all else. */
+function spawn(step: Step): Deno.ChildProcess | Output {
+  const [program = "", ...args] = enterNamespace(step);
+  const command = new Deno.Command(program, {
+    args,
+    stdin: step.stdin === undefined ? "null" : "piped",
+    stdout: "piped",
+    stderr: "piped",
+    env: ENVIRONMENT,
+  });
+  try {
+    return command.spawn();
+  } catch (error) {
+    const code = error instanceof Deno.errors.NotFound ? 127 : 126;
+    return { code, stdout: "", stderr: error instanceof Error ? error.message : String(error) };
   }
 }
 

@@ -18,8 +18,6 @@ export const MASKED_FILE = `${INSTALL_DIR}/masked.json`;
 export const PACKAGES_FILE = `${INSTALL_DIR}/packages.json`;
 /** How the last activation went; gone after a boot, so that no old word counts. */
 export const ACTIVATION_FILE = "/run/mobula/activation.json";
-/** Why the network card was given back to the host, in this boot. */
-export const GIVEN_BACK_FILE = "/run/mobula/given-back";
 /** The text of KEYS_FILE that `mobula follow` goes by. */
 export const FOLLOWED_FILE = "/run/mobula/followed";
 /** Why what is armed has failed already: it is taken back at once. In /run, which no full disk keeps from being written. */

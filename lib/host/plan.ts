@@ -163,10 +163,18 @@ const RELOADS = {
 /** All reloads, in the order in which they are done. */
 export const ALL_RELOADS = Object.keys(RELOADS) as readonly Reload[];
 
-/** The plan from what is seen to what is wanted; empty lists when nothing is to be done. */
-export function planHost(input: HostInput, seen: SeenHost, wanted = wantedHost(input)): HostPlan {
+/**
+ * The plan from what is seen to what is wanted; empty lists when nothing is to be done. Files of `left` are left as they are, and nobody is
+ * told to read them.
+ */
+export function planHost(
+  input: HostInput,
+  seen: SeenHost,
+  wanted = wantedHost(input),
+  left: ReadonlySet<string> = new Set(),
+): HostPlan {
   const files = [...wanted.files, ...editedFiles(input, seen)]
-    .filter(({ path, content }) => seen.files.get(path) !== content);
+    .filter(({ path, content }) => seen.files.get(path) !== content && !left.has(path));
   const reloads = ALL_RELOADS.filter((name) =>
     seen.pending.has(name) || files.some(({ path }) => RELOADS[name].concerns(path))
   );

@@ -3,7 +3,7 @@
  */
 import { CommandError } from "../errors.ts";
 import { SET_SYSCTLS } from "../net/steps.ts";
-import type { Output, Runner, Step } from "../step.ts";
+import type { Runner, Step } from "../step.ts";
 
 /** Told of every step as it begins. */
 export type Report = (title: string) => void;
@@ -21,15 +21,9 @@ export async function runSteps(runner: Runner, steps: readonly Step[], report: R
 
 /** Runs one command; throws CommandError unless it ends with 0. */
 export async function runStep(runner: Pick<Runner, "run">, step: Step): Promise<string> {
-  const { code, stdout, stderr } = await runner.run(step).catch(notStarted);
+  const { code, stdout, stderr } = await runner.run(step);
   if (code !== 0) throw new CommandError(step.title, step.argv, code, stderr || stdout);
   return stdout;
-}
-
-/** A program that is not there, in a shell's words. */
-function notStarted(error: unknown): Output {
-  if (error instanceof Deno.errors.NotFound) return { code: 127, stdout: "", stderr: error.message };
-  throw error;
 }
 
 async function runGroup(runner: Runner, group: readonly Step[]): Promise<void> {

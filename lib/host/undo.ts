@@ -34,7 +34,8 @@ import {
 import { purge } from "./purge.ts";
 import { runStep, runSteps } from "./run_steps.ts";
 import { readBootId } from "./status.ts";
-import { type Activation, converge } from "./up.ts";
+import { converge } from "./converge.ts";
+import type { Activation } from "./up.ts";
 
 /** Milliseconds that somebody else who changes the host is waited for. */
 const LOCK_PATIENCE = 3_000;
@@ -54,11 +55,14 @@ export async function undo(context: Context): Promise<void> {
   await runner.run({ title: "end what is under way", argv: kill });
   await locks.lockedByForce(LOCK_PATIENCE, async () => {
     // It may have been confirmed in the last moment; and an uninstallation may be asked for during a rollback.
-    for (let armed = await isDue(runner); armed; armed = await isDue(runner)) {
+    const next = () => locks.lockedArmed(() => isDue(runner));
+    // Then not even the place of the lock is there any more.
+    let isOver = false;
+    for (let armed = await next(); armed; armed = isOver ? undefined : await next()) {
       // A push that connects again must not take the former success for the present state.
       await writeJson(runner, ACTIVATION_FILE, { status: "running" } satisfies Activation);
       if (armed.previous > 0) await backToGeneration(armed, context);
-      else await backToBaseline(armed, context);
+      else isOver = await backToBaseline(armed, context);
     }
   });
 }
@@ -121,7 +125,8 @@ async function backToGeneration(armed: Armed, context: Context): Promise<void> {
   await disarm(context, armed);
 }
 
-async function backToBaseline(armed: Armed, context: Context): Promise<void> {
+/** Says whether all is removed; not where an uninstallation was asked for meanwhile. */
+async function backToBaseline(armed: Armed, context: Context): Promise<boolean> {
   const { runner, report } = context;
   report("give the network back as it was before mobula");
   const baseline = await readAnyBaseline(runner, report);
@@ -142,7 +147,7 @@ async function backToBaseline(armed: Armed, context: Context): Promise<void> {
   await runSteps(runner, [...leaving.steps, ...leaving.reloads], report);
   const differences = baseline ? await settle(baseline, armed, context) : [];
   for (const difference of differences) report(`differs from before: ${difference}`);
-  await finish(armed, differences, context);
+  return await finish(armed, differences, context);
 }
 
 /** The network itself; again and again, because the host's own network manager may get in between. */
@@ -211,8 +216,8 @@ async function differencesNow(baseline: Baseline, runner: Runner): Promise<reado
   }
 }
 
-async function finish(armed: Armed, differences: readonly string[], context: Context): Promise<void> {
-  const { runner } = context;
+async function finish(armed: Armed, differences: readonly string[], context: Context): Promise<boolean> {
+  const { runner, locks } = context;
   if (armed.uninstall) {
     // While they are masked: none of them shall start once more on its way out. That they stay is no reason to stop.
     await purge(armed.purge ?? [], context).catch((error) => context.report(String(error)));
@@ -226,7 +231,12 @@ async function finish(armed: Armed, differences: readonly string[], context: Con
   await forgetInstallation(armed, runner);
   await disarm(context, armed);
   const argv = ["sh", "-c", LAST_SCRIPT, "sh", armed.uninstall ? "uninstall" : "keep"];
-  await runStep(runner, { title: "remove what is left", argv });
+  return await locks.lockedArmed(async () => {
+    // The unit that is removed here is that of whoever has armed the host meanwhile.
+    if (await readArmed(runner) !== undefined) return false;
+    await runStep(runner, { title: "remove what is left", argv });
+    return true;
+  });
 }
 
 /** The next push installs as if for the first time, from the network that it finds then. */

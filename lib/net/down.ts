@@ -103,10 +103,23 @@ function nicSteps(own: string, { scope, name, altNames }: SeenLink): Step[] {
   ];
 }
 
+/** What the kernel has without anybody's doing. */
+const DEFAULT_RULES: readonly number[] = [0, 32_766, 32_767];
+
+/** All that the external interface carried, for one that is in the root namespace under its own name and carries nothing. */
+export function baselineSteps(baseline: Baseline): Step[] {
+  const rules = (baseline.rules ?? []).filter(({ priority }) => DEFAULT_RULES.includes(priority));
+  const policy: Policy = { tableRoutes: [], rules };
+  return settingSteps(baseline, { routes: [] }, { scope: "root", name: baseline.interface }, {
+    restoreSettled: true,
+    policy,
+  });
+}
+
 function settingSteps(
   baseline: Baseline,
-  seen: Seen,
-  nic: SeenLink,
+  seen: Pick<Seen, "routes">,
+  nic: Pick<SeenLink, "scope" | "name"> & Partial<SeenLink>,
   { restoreSettled, policy }: DownOptions,
 ): Step[] {
   const { interface: name, mtu, addresses, routes } = baseline;

@@ -11,6 +11,7 @@ import { EGRESS_FILE, renderEgress } from "./egress.ts";
 import { renderManagers } from "./managers.ts";
 import { renderResolvers } from "./resolver.ts";
 import { renderRestore } from "./restore.ts";
+import { renderRestoreNic } from "./restore_nic.ts";
 import { renderNicRule } from "./udev.ts";
 import { HANDOVER_FILE, RESTORE_FILE } from "./switch_programs.ts";
 import { renderUnits } from "./units.ts";
@@ -20,6 +21,7 @@ export function renderFiles(input: HostInput): WantedFile[] {
   const { config, baseline, capabilities } = input;
   const files = [
     ...renderUnits(capabilities),
+    renderRestoreNic(baseline),
     { path: `${ETC_DIR}/dnsmasq.conf`, content: renderDnsmasq(config, baseline) },
     { path: EGRESS_FILE, content: renderEgress(config, baseline) },
     { path: HANDOVER_FILE, content: renderHandover(config) },

@@ -29,6 +29,8 @@ export function startVswitchd(capabilities: Capabilities): string {
   return `set -eu
 export OVS_RUNDIR=${OVS_DIR} OVS_DBDIR=${OVS_DIR} OVS_LOGDIR=${OVS_DIR} OVS_SYSCONFDIR=${OVS_DIR}
 [ ! -e "$1" ] || rm -f "$1"
+# Systemd would wait for one that never was.
+command -v ovs-vswitchd >/dev/null
 sh -c 'echo $$ >"$1" && exec ip netns exec ${switchNamespace(capabilities)} \
   ovs-vswitchd ${SWITCH_DB} --unixctl=${control("$$")} --no-chdir -vconsole:warn -vsyslog:off' sh "$1" &
 tries=0
@@ -80,6 +82,7 @@ else
 fi
 read -r pid <${SWITCH_PID}
 ln -sfn "${control("$pid")}" ${SWITCH_CONTROL}
+kill -0 "$pid"
 `;
 
 /** Shell: whether the unit is being restarted; nothing is decided where systemd does not answer. */

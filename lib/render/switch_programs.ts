@@ -189,7 +189,8 @@ const SLOW_INTERVAL = 997;
 
 /**
  * Watches what Open vSwitch writes down of BFD; nothing is polled. A path that dies: if the wire to that host is silent too (its switch
- * may be restarting, which is none of the intrawire's business), the host's intrawire address goes over the access network. A path
+ * may be restarting, which is none of the intrawire's business), and the access network still reaches it by a third host, the host's
+ * intrawire address goes over the access network, until the wire answers again. A path
  * that has died is left alone for 5 s (table 2), for 10 s if it died twice within 30 s, so that nothing flaps faster than that; but only
  * until it is known that the peer's switch has begun anew (one that has just begun knows of no reason why the session was down), and not
  * if it is this host's.
@@ -215,27 +216,39 @@ detour() {
   shift
   ip -n mobula route "$verb" "10.30.$(place "$1")/32" via "10.31.$(place "$1")" dev ${LINK.switch} proto ${DETOUR_PROTOCOL} 2>/dev/null
 }
-wire_answers() {
-  timeout -s INT 0.3 ip netns exec mobula ping -n -i 0.1 -c 3 -I ${LINK.wireguard} "10.30.$(place "$1")" 2>/dev/null |
-    grep -q 'bytes from'
+answers() {
+  timeout -s INT 0.3 ip netns exec mobula ping -n -i 0.1 -c 3 -I "$1" "$2" 2>/dev/null | grep -q 'bytes from'
 }
 is_down() { [ -e "$state/$1" ] && read -r down <"$state/$1" && [ "$down" = "$2" ]; } 2>/dev/null
 mind() {
   # One that is about to come up for the first time is given time to.
   [ -e "$state/$1.lived" ] || sleep 3
-  pause=1
+  pause=1 led=
   while is_down "$1" "$2"; do
-    if wire_answers "$1"; then
-      sleep $pause
-      [ $pause -ge 16 ] || pause=$((pause * 2))
-      continue
+    answers ${LINK.wireguard} "10.30.$(place "$1")" &
+    wire=$!
+    over=
+    ! answers ${LINK.switch} "10.31.$(place "$1")" || over=1
+    # Where the other way does not answer either, this host must not be what keeps the wire's answers away.
+    if wait $wire || [ -z "$over" ]; then
+      [ -z "$led" ] || forget_detour "$1"
+      led=
+    elif [ -z "$led" ]; then
+      mac=$(printf '02:6d:6f:%02x:%02x:01' $(($1 / 256)) $(($1 % 256)))
+      ip -n mobula neigh replace "10.31.$(place "$1")" lladdr "$mac" dev ${LINK.switch} nud reachable
+      detour replace "$1"
+      led=1
+      is_down "$1" "$2" || detour del "$1"
     fi
-    mac=$(printf '02:6d:6f:%02x:%02x:01' $(($1 / 256)) $(($1 % 256)))
-    ip -n mobula neigh replace "10.31.$(place "$1")" lladdr "$mac" dev ${LINK.switch} nud reachable
-    detour replace "$1"
-    is_down "$1" "$2" || detour del "$1"
-    return
+    sleep $pause
+    [ $pause -ge 16 ] || pause=$((pause * 2))
   done
+}
+forget_detour() {
+  detour del "$1" || return 0
+  # The detour's smaller packets need not be remembered for the kernel's ten minutes.
+  ip route flush cache
+  ip -n mobula route flush cache
 }
 hold() {
   before=-60
@@ -266,10 +279,7 @@ died() {
 lives() {
   [ ! -e "$state/$1" ] || rm -f "$state/$1"
   : >"$state/$1.lived"
-  detour del "$1" || return 0
-  # The detour's smaller packets need not be remembered for the kernel's ten minutes.
-  ip route flush cache
-  ip -n mobula route flush cache
+  forget_detour "$1"
 }
 ${
   tell('--if-exists set Interface "$port"')

@@ -12,6 +12,7 @@ import type { WantedFile } from "../step.ts";
 import { ETC_DIR, UPSTREAM_FILE } from "./dnsmasq.ts";
 import { EGRESS_FILE, RUN_EGRESS } from "./egress.ts";
 import { HEADER } from "./header.ts";
+import { RESTORE_NIC } from "./restore_nic.ts";
 import {
   AFTER_VSWITCHD,
   END_VSWITCHD,
@@ -44,6 +45,11 @@ export const ROLLBACK_TIMER = "mobula-rollback.timer";
 /** The unit that configures a restarted daemon again. */
 export const HEAL_UNIT = "mobula-heal.service";
 
+/** The unit that has the network brought up at boot where the main unit could not even try. */
+export const RESCUE_UNIT = "mobula-rescue.service";
+/** What starts it at boot. A symbolic link of `systemctl enable` can be lost with the unit that it points to. */
+export const RESCUE_DROP_IN = `${UNIT_DIR}/multi-user.target.d/mobula.conf`;
+
 /** The unit that has a card taken that was plugged in; udev's rule names it. */
 export const NIC_UNIT = "mobula-nic.service";
 /** The unit that follows the hosts to their new keys while keys are being replaced. */
@@ -55,6 +61,8 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
   return [
     { path: `${UNIT_DIR}/${MAIN_UNIT}`, content: MAIN },
     { path: `${UNIT_DIR}/${HEAL_UNIT}`, content: HEAL_SERVICE },
+    { path: `${UNIT_DIR}/${RESCUE_UNIT}`, content: RESCUE_SERVICE },
+    { path: RESCUE_DROP_IN, content: `${HEADER}\n[Unit]\nWants=${RESCUE_UNIT}\n` },
     { path: `${UNIT_DIR}/${NIC_UNIT}`, content: NIC_SERVICE },
     ...renderRollback(),
     ...renderFollow(),
@@ -83,6 +91,7 @@ export function renderUnits(capabilities: Capabilities): WantedFile[] {
     program("start-units", START_UNITS),
     program("wait-daemon", WAIT_DAEMON),
     program("run-heal", RUN_HEAL),
+    program("run-rescue", RUN_RESCUE),
     program("run-nic", RUN_NIC),
     program("load-firewall", LOAD_FIREWALL),
     program("load-shortcut", LOAD_SHORTCUT),
@@ -151,7 +160,10 @@ TimeoutStartSec=600
 WantedBy=multi-user.target
 `;
 
-/** Apart from the daemon's own unit: that one counts as starting until its last ExecStartPost has ended. */
+/**
+ * Apart from the daemon's own unit: that one counts as starting until its last ExecStartPost has ended. A restart waits until what is under
+ * way has come to its end: a daemon that ends again and again must not keep the rest of the network from being configured.
+ */
 const HEAL_SERVICE = `${HEADER}
 [Unit]
 Description=mobula: configure what was started again
@@ -164,7 +176,26 @@ StartLimitInterval=0
 [Service]
 Type=oneshot
 ExecStart=${BIN_DIR}/run-heal
+KillMode=mixed
 TimeoutStartSec=1800
+TimeoutStopSec=120
+`;
+
+/** The main unit's file may be gone, or what it starts. */
+const RESCUE_SERVICE = `${HEADER}
+[Unit]
+Description=mobula: bring the network up where the main unit could not
+DefaultDependencies=no
+IgnoreOnIsolate=yes
+After=local-fs.target ${ROLLBACK_UNIT} ${MAIN_UNIT}
+Conflicts=shutdown.target
+Before=shutdown.target
+RequiresMountsFor=/opt/mobula
+ConditionPathExists=/opt/mobula/current
+
+[Service]
+Type=oneshot
+ExecStart=${BIN_DIR}/run-rescue
 `;
 
 /** At boot udev finds the card as well: by then the main unit has taken it, or the way back has given it up. */
@@ -272,7 +303,9 @@ fi
 exec ovsdb-server "$db" --remote=punix:${OVS_DIR}/db.sock --unixctl=${OVS_DIR}/ovsdb.ctl --no-chdir -vconsole:warn -vsyslog:off
 `;
 
-const RUN_DNSMASQ = `[ ! -e ${EGRESS_FILE} ] || . ${EGRESS_FILE}
+const RUN_DNSMASQ = `# Without it dnsmasq would serve whatever it likes.
+[ -f ${ETC_DIR}/dnsmasq.conf ] || { echo "no ${ETC_DIR}/dnsmasq.conf" >&2; sleep 5; exit 1; }
+[ ! -e ${EGRESS_FILE} ] || . ${EGRESS_FILE}
 # Until run-egress knows better.
 [ -z "\${resolvers:-}" ] || [ -s ${UPSTREAM_FILE} ] || for address in $resolvers; do echo "nameserver $address"; done >${UPSTREAM_FILE}
 exec ip netns exec mobula dnsmasq --keep-in-foreground --conf-file=${ETC_DIR}/dnsmasq.conf
@@ -307,6 +340,8 @@ systemctl start "$@" || {
 const WAIT_DAEMON = `unit=$1
 tries=0
 while [ $tries -lt 200 ]; do
+  # It has ended already.
+  [ -z "\${MAINPID:-}" ] || kill -0 "$MAINPID" 2>/dev/null || exit 1
   case "$unit" in
     mobula-wireguard.service) [ -S ${UAPI_SOCKET} ] && ip netns exec mobula wg show ${LINK.wireguard} public-key >/dev/null 2>&1 && break ;;
     *) ovs-appctl --timeout=2 -t ${SWITCH_CONTROL} version >/dev/null 2>&1 && break ;;
@@ -380,7 +415,13 @@ start "$@" 2>/dev/null || {
 }
 `;
 
-/** Tries for some ten minutes. */
+/** Tries of a repair before the network card gets what it had before; a card that is late is waited for by mobula itself. */
+const TRIES_BEFORE_GIVING_BACK = 2;
+
+/**
+ * Tries for some ten minutes. Where no gateway was made in this boot, or mobula does not even tell its version, it cannot run: then the
+ * network card gets what it had before.
+ */
 const RUN_HEAL = `failed() { systemctl is-failed --quiet ${MAIN_UNIT}; }
 # An activation that was tried and has failed is rolled back. One that was killed could not ask for it itself.
 if [ -e /opt/mobula/armed.json ] && failed; then
@@ -388,15 +429,25 @@ if [ -e /opt/mobula/armed.json ] && failed; then
   [ -e ${RUN_DIR}/failure ] || printf 'what configured the network was killed' >${RUN_DIR}/failure
   exec systemctl start --no-block ${ROLLBACK_UNIT}
 fi
+# Systemd ends this program for another run, which comes when this one has ended.
+stopped=
+trap 'stopped=1' TERM
+cannot_run() { [ ! -e /run/netns/mobula ] || ! ${BIN_DIR}/mobula --version >/dev/null 2>&1; }
 tries=0
 until ${BIN_DIR}/mobula up; do
   [ -e /opt/mobula/current ] || exit 0
   tries=$((tries + 1))
-  [ $tries -lt 20 ] || exit 1
-  sleep $tries
+  [ $tries -lt ${TRIES_BEFORE_GIVING_BACK} ] || ! cannot_run || ${RESTORE_NIC} || :
+  [ $tries -lt 20 ] && [ -z "$stopped" ] || exit 1
+  sleep $tries &
+  wait $! || :
 done
+[ -z "$stopped" ] || exit 0
 # The network is up after all, and the unit that was to bring it up says so, too.
 ! failed || exec systemctl start --no-block ${MAIN_UNIT}
+`;
+
+const RUN_RESCUE = `! ${RESTORE_NIC} needed || exec systemctl start --no-block ${HEAL_UNIT}
 `;
 
 /** Nothing to do where the gateway's bridge has hardware in it; else begun anew, should it be under way already. */

@@ -77,6 +77,7 @@ export async function expectSound(bench: Bench, standings: readonly string[], to
   assert(standings.includes(standing), `${told}: ${standing}; expected ${standings.join(" or ")}`);
   // Killed between the note of what is armed and the start of the timer: by then nothing was changed.
   const armed = host.json<Armed>(ARMED_FILE);
+  assert(!armed || host.timerRuns, `${told}: armed, and nothing will ever end that`);
   if (armed) assertEquals(standing, armed.previous > 0 ? `generation ${armed.previous}` : "baseline", told);
   const state = stateOf(host);
   if (state?.status === "installed") assertEquals(standing, `generation ${state.generation}`, told);

@@ -147,6 +147,11 @@ export class FakeNetwork {
     }
   }
 
+  /** What `wireguard-go` makes when it starts. */
+  addUserspaceWireguard(): void {
+    if (!this.wireguard) this.#addLink("mobula", [LINK.wireguard, "type", "wireguard"]);
+  }
+
   #addLink(scope: Scope, words: readonly string[]): void {
     const [name = "", ...options] = words;
     const value = wordAfter(options.slice(0, options.indexOf("type")));

@@ -158,3 +158,15 @@ testInFolder(
     ]);
   },
 );
+
+Deno.test("run: a program that cannot be started is a failed command, in a shell's exit codes", async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    await Deno.writeTextFile(`${directory}/data`, "#!/bin/sh\n", { mode: 0o644 });
+    const codeOf = async (name: string) =>
+      (await new LocalRunner().run({ title: "start it", argv: [`${directory}/${name}`] })).code;
+    assertEquals([await codeOf("none"), await codeOf("data"), await codeOf(".")], [127, 126, 126]);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});

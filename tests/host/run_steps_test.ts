@@ -144,13 +144,3 @@ Deno.test("runStep: gives what the command said, or its words where it said noth
   const error = await assertRejects(() => runStep(new RecordingRunner("one"), step("one")), CommandError);
   assertEquals([error.code, error.stderr], [1, "said\n"]);
 });
-
-Deno.test("runStep: a program that is not there is a failed command, other errors stay", async () => {
-  const runner = new RecordingRunner();
-  runner.run = () => Promise.reject(new Deno.errors.NotFound("no such program"));
-  const error = await assertRejects(() => runStep(runner, step("one")), CommandError);
-  assertEquals([error.code, error.title], [127, "do one"]);
-  assert(error.message.includes("no such program"));
-  runner.run = () => Promise.reject(new TypeError("odd"));
-  await assertRejects(() => runStep(runner, step("one")), TypeError, "odd");
-});

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CommandError } from "../../lib/errors.ts";
 import { PENDING_DIR } from "../../lib/host/paths.ts";
 import { runStep, runSteps } from "../../lib/host/run_steps.ts";
-import { writeFiles } from "../../lib/host/up.ts";
+import { writeFiles } from "../../lib/host/converge.ts";
 import { LINK } from "../../lib/net/network.ts";
 import { LOADED_FILES, lookScript, parseSeen, type Seen } from "../../lib/net/seen.ts";
 import { networkSteps } from "../../lib/net/steps.ts";

@@ -75,15 +75,25 @@ export const BOOT_FAULTS: readonly BootFault[] = [
     givenBack: true,
   }),
   broken(`${OPT}/baseline.json`, "", { said: /Cannot read .*baseline\.json/, intrawire: true }),
+  {
+    what: "mobula itself is missing",
+    spoil: `mv ${OPT}/bin/mobula ${OPT}/bin/away`,
+    mend: `mv ${OPT}/bin/away ${OPT}/bin/mobula`,
+    said: /mobula cannot run: \S+ gets the addresses that it had before mobula/,
+    givenBack: true,
+  },
   folder("/etc/systemd/system/mobula-dnsmasq.service", { said: /mobula-dnsmasq\.service/, intrawire: true }),
 ];
 
-/** All others; a switch that does not start keeps what comes after it waiting until systemd gives it up. */
+/** All others. */
 export const MORE_BOOT_FAULTS: readonly BootFault[] = [
-  missing("ovs-vswitchd", { said: /vswitchd/ }),
-  folder("/etc/systemd/system/mobula-vswitchd.service", { said: /mobula-vswitchd\.service/ }),
-  missing("ovsdb-server", { said: /ovsdb/ }),
-  missing("ovs-vsctl", { said: /ovs-vsctl|vswitchd/ }),
+  missing("ovs-vswitchd", { said: /vswitchd/, intrawire: true }),
+  folder("/etc/systemd/system/mobula-vswitchd.service", {
+    said: /mobula-vswitchd\.service/,
+    intrawire: true,
+  }),
+  missing("ovsdb-server", { said: /ovsdb/, intrawire: true }),
+  missing("ovs-vsctl", { said: /ovs-vsctl|vswitchd/, intrawire: true }),
   missing("wg", { said: /wg/ }),
   missing("ovs-ofctl", { said: /flows|ovs-ofctl/, intrawire: true }),
   broken(`${OPT}/capabilities.json`, "[]", { said: /Cannot read .*capabilities\.json/, intrawire: true }),
@@ -94,6 +104,21 @@ export const MORE_BOOT_FAULTS: readonly BootFault[] = [
   folder(`${OPT}/bin/load-flows`, { said: /load-flows/, intrawire: true }),
   folder(`${OPT}/etc/dnsmasq.conf`, { said: /dnsmasq\.conf/, intrawire: true }),
   folder(`${OPT}/bin/run-paths`, { said: /run-paths/, intrawire: true }),
+  // What wants to be in the kernel that this one does not have.
+  broken(`${OPT}/capabilities.json`, '{"wireguard":"kernel","datapath":"system"}', {
+    said:
+      /the kernel is not the one of the last push: WireGuard runs in userspace, Open vSwitch runs in userspace/,
+    intrawire: true,
+  }),
+  folder("/etc/systemd/system/mobula.service", { said: /mobula\.service/, intrawire: true }),
+  {
+    what: "mobula is cut off in the middle",
+    spoil:
+      `cp -a ${OPT}/bin/mobula ${OPT}/bin/away; truncate -s 1000000 ${OPT}/bin/mobula; rm -rf /var/cache/mobula`,
+    mend: `mv ${OPT}/bin/away ${OPT}/bin/mobula; rm -rf /var/cache/mobula`,
+    said: /mobula cannot run: \S+ gets the addresses that it had before mobula/,
+    givenBack: true,
+  },
 ];
 
 const HOSTS: readonly HostOptions[] = [

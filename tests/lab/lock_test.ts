@@ -52,6 +52,22 @@ function startPush(lab: Lab, program: string): Running {
   return { process, said: () => Deno.readTextFileSync(log) };
 }
 
+/** Who changes the host waits until it is released, and so does not come to an end before what is asked meanwhile. */
+async function holdHost(lab: Lab, host: string) {
+  const [held, release] = ["/run/held", "/run/go-on"];
+  const script =
+    `mkdir -p "\${0%/*}"; exec flock "$0" sh -c '>${held}; until [ -e ${release} ]; do sleep 0.1; done'`;
+  const holder = lab.exec(host, ["sh", "-c", script, LOCK_FILE]);
+  await waitFor(`${host} to be held`, async () => (await lab.exec(host, ["test", "-e", held])).code === 0);
+  return {
+    release: async () => {
+      await lab.exec(host, ["touch", release]);
+      assertEquals((await holder).code, 0);
+      await lab.exec(host, ["rm", held, release]);
+    },
+  };
+}
+
 async function expectNoLock(lab: Lab): Promise<void> {
   for (const { name } of HOSTS) {
     assertEquals((await lab.exec(name, ["sh", "-c", "ls /run/mobula | grep push"])).stdout, "", name);
@@ -61,6 +77,7 @@ async function expectNoLock(lab: Lab): Promise<void> {
 proof(
   "two pushes at once: the second is refused and the first does not notice",
   async (lab, { executable }) => {
+    const held = await holdHost(lab, "alpha");
     const first = startPush(lab, executable);
     const begun = () =>
       HOSTS.every(({ name }) => first.said().includes(`${name}: - `) && first.said().includes("prepare"));
@@ -79,6 +96,7 @@ proof(
       expectCode(refused, 5, argv.join(" "));
       assertMatch(refused.stderr, owned);
     }
+    await held.release();
     assertEquals((await first.process.status).code, 0, first.said());
     await expectNoLock(lab);
   },
@@ -87,20 +105,12 @@ proof(
 proof("install --local under way: a push is refused and told so", async (lab, { executable }) => {
   await bringFleet(lab, "alpha");
   const argv = ["/opt/mobula/bin/mobula", "install", "--local", "/root/fleet"];
-  // It comes to its end only when it may: whoever changes the host waits for this.
-  const held = lab.exec("alpha", [
-    "flock",
-    LOCK_FILE,
-    "sh",
-    "-c",
-    "until [ -e /run/go-on ]; do sleep 0.1; done",
-  ]);
+  const held = await holdHost(lab, "alpha");
   const installing = lab.exec("alpha", argv);
   const locked = async () => (await lab.exec("alpha", ["test", "-s", "/run/mobula/push.lock"])).code === 0;
   await waitFor("the installation to lock", locked, { intervalMs: 10 });
   const refused = await mobula(lab, { executable }, "push", "--no-reboot");
-  await lab.exec("alpha", ["touch", "/run/go-on"]);
-  await held;
+  await held.release();
   expectCode(refused, 5, "the push");
   assertMatch(
     refused.stderr,

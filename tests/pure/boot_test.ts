@@ -4,8 +4,9 @@
  */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { HostError } from "../../lib/errors.ts";
-import { ACTIVATION_FILE, GIVEN_BACK_FILE, KEYS_FILE } from "../../lib/host/paths.ts";
+import { ACTIVATION_FILE, CAPABILITIES_FILE, KEYS_FILE } from "../../lib/host/paths.ts";
 import { up } from "../../lib/host/up.ts";
+import { GIVEN_BACK_FILE } from "../../lib/render/restore_nic.ts";
 import { type Bench, bench } from "../fake/bench.ts";
 import type { Call, FakeHost } from "../fake_host.ts";
 import type { Activation } from "../../lib/host/up.ts";
@@ -180,3 +181,55 @@ Deno.test("up: a repair that was killed does not make an activation of the next 
     assertEquals(host.current, 1);
   });
 });
+
+Deno.test("boot with a file that cannot be written: what it would be told to is not restarted for ever", async () => {
+  await bench({}, async (bench) => {
+    const { host } = bench;
+    const file = "/opt/mobula/etc/dnsmasq.conf";
+    host.files.set(file, "broken\n");
+    let restarts = 0;
+    host.fate = ({ what }) => {
+      if (what === "systemctl restart mobula-dnsmasq.service") restarts++;
+      return what === `write ${file}` ? "fail" : "done";
+    };
+    await host.reboot();
+    assert(answersSsh(bench), await host.standing());
+    assertEquals(restarts, 0);
+    assertMatch(activationOf(host)?.error ?? "", /left: write \/opt\/mobula\/etc\/dnsmasq\.conf/);
+    host.fate = undefined;
+    await host.process("up", (context) => up(context));
+    assertEquals(await host.standing(), "generation 1");
+  });
+});
+
+for (
+  const [what, kernel, wireguard, datapath] of [
+    ["lost all modules", [], "userspace", "netdev"],
+    ["lost geneve", ["wireguard", "openvswitch"], "kernel", "netdev"],
+    ["lost WireGuard", ["geneve", "openvswitch"], "userspace", "system"],
+  ] as const
+) {
+  Deno.test(`boot of a kernel that has ${what}: it gets the mode that it can do, and the one of before comes back`, async () => {
+    await bench({}, async (bench) => {
+      const { host } = bench;
+      const all = host.kernel;
+      assertEquals(host.json(CAPABILITIES_FILE), { wireguard: "kernel", datapath: "system" });
+      host.kernel = kernel;
+      await host.reboot();
+      assert(answersSsh(bench), await host.standing());
+      assertEquals([host.json(CAPABILITIES_FILE), await host.standing()], [
+        { wireguard, datapath },
+        "generation 1",
+      ]);
+      // A network that runs keeps its mode.
+      host.kernel = all;
+      await host.process("up", (context) => up(context));
+      assertEquals(host.json(CAPABILITIES_FILE), { wireguard, datapath });
+      await host.reboot();
+      assertEquals([host.json(CAPABILITIES_FILE), await host.standing()], [
+        { wireguard: "kernel", datapath: "system" },
+        "generation 1",
+      ]);
+    });
+  });
+}
