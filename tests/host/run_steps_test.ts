@@ -1,5 +1,5 @@
 /** Steps are run in order, neighbouring `ip` commands as one, and the first failure is named and final. */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import { CommandError } from "../../lib/errors.ts";
 import { runStep, runSteps } from "../../lib/host/run_steps.ts";
 import { SET_SYSCTLS } from "../../lib/net/steps.ts";
