@@ -9,6 +9,7 @@ import type { StatusResult } from "../host/protocol.ts";
 import { isNew } from "../host/prepare.ts";
 import { preview } from "../host/preview.ts";
 import { hostConfigFor } from "../host_config.ts";
+import { whyUnconfirmed } from "./confirmation.ts";
 import { sendExecutable } from "./copy.ts";
 import { loadRun, writeRunPubkeys } from "./load.ts";
 import { look } from "./look.ts";
@@ -20,7 +21,7 @@ import { LOCK } from "./push_lock.ts";
 import { ANNOUNCE, FORGET, TAKE_KEYS } from "./rotate.ts";
 import { alive, dropOut, type HostRun, type PushRun } from "./run.ts";
 import { readHostBasis, refuseFalseClaims, settleFleet, settleUnchanged } from "./settle.ts";
-import { isFine, isPing, verify } from "./verify.ts";
+import { isFine, verify } from "./verify.ts";
 
 /** One phase: `before` and `after` once, `host` for every host that is still in, in parallel; then a barrier. */
 export interface Phase {
@@ -412,7 +413,7 @@ function needsConfirmation({ facts, prepared, staged, activated }: HostRun): boo
 
 /** Over a new connection, and only a host that is fine itself; what others lack is not its fault. */
 async function confirm(run: HostRun, push: PushRun): Promise<void> {
-  const reason = whyUnconfirmed(run, push);
+  const reason = whyUnconfirmed(run.host, push.verification);
   run.lock?.expectSilence();
   stopKeeper(run);
   if (reason !== undefined) {
@@ -429,24 +430,6 @@ async function confirm(run: HostRun, push: PushRun): Promise<void> {
     if (!(error instanceof TransportError)) throw error;
     run.unconfirmed = `no new connection to it (${error.message})`;
   }
-}
-
-/** Why a host must not stay as it is; undefined when its own gateway answers, and some other host if there is any to answer. */
-function whyUnconfirmed({ host }: HostRun, push: PushRun): string | undefined {
-  const own = push.verification?.hosts.find(({ id }) => id === host.id);
-  if (!own) return undefined;
-  if (own.error !== undefined) return own.error;
-  const pings = own.results.filter(isPing);
-  const gateway = pings.filter(({ to }) => to === host.hostname);
-  if (gateway.some(({ ok }) => !ok)) return "its own gateway does not answer";
-  const others = pings.filter(({ to }) => to !== host.hostname);
-  const somebodyElse = push.verification!.hosts.some((other) =>
-    other.id !== host.id &&
-    other.results.some((result) => result.ok && isPing(result) && result.to !== other.hostname)
-  );
-  return somebodyElse && others.length > 0 && others.every(({ ok }) => !ok)
-    ? "it reaches none of the other hosts, which reach each other"
-    : undefined;
 }
 
 /** Waits until the unconfirmed hosts are back, so that the report tells how they are. */
