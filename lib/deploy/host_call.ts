@@ -2,6 +2,7 @@
  * Asks the executable on a host to do something and understands its answer. Effects: through the connection it is given.
  */
 import * as z from "zod";
+import { MAX_HOST_ID } from "../address.ts";
 import { HostError, TransportError } from "../errors.ts";
 import type * as protocol from "../host/protocol.ts";
 import { isKey } from "../keys.ts";
@@ -44,7 +45,10 @@ const generation = z.int().min(0).max(1e9);
 /** Since 1970. */
 const milliseconds = z.number().min(0).max(1e15);
 
-const mtus = z.object({ wireguard: z.number(), access: z.number() });
+/** What is counted, or measured: nothing of it is negative. */
+const amount = z.number().min(0).max(1e15);
+
+const mtus = z.object({ wireguard: mtu, access: mtu });
 
 const wireguard = z.object({
   publicKey: z.string(),
@@ -52,9 +56,9 @@ const wireguard = z.object({
     publicKey: z.string(),
     endpoint: z.string().optional(),
     allowedIps: z.array(z.string()),
-    handshake: z.number(),
-    received: z.number(),
-    sent: z.number(),
+    handshake: amount,
+    received: amount,
+    sent: amount,
   })),
 });
 
@@ -86,17 +90,17 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
     cut: z.boolean().optional(),
   }),
   probe: z.object({
-    pings: z.array(z.number().nullable()),
+    pings: z.array(amount.nullable()),
     names: z.array(z.string().nullable()),
     capabilities,
     clock: milliseconds,
     started: milliseconds.optional(),
     mtus: mtus.optional(),
     oversize: z.array(z.enum(["refused", "reported", "answered", "lost"])).optional(),
-    dials: z.array(z.union([z.object({ milliseconds: z.number() }), z.object({ error: z.string() })]))
+    dials: z.array(z.union([z.object({ milliseconds: amount }), z.object({ error: z.string() })]))
       .optional(),
     world: z.array(z.string()).optional(),
-    passes: z.array(z.number().nullable()).optional(),
+    passes: z.array(amount.nullable()).optional(),
     wireguard: wireguard.optional(),
     tree: tree.optional(),
     egress: z.string().optional(),
@@ -104,15 +108,15 @@ const RESULTS: { readonly [V in keyof HostVerbs]: z.ZodType<HostVerbs[V][1]> } =
       name: z.string(),
       up: z.boolean(),
       held: z.boolean().optional(),
-      over: z.number().optional(),
+      over: z.int().min(1).max(MAX_HOST_ID).optional(),
     })).optional(),
   }),
-  listen: z.object({ served: z.number() }),
+  listen: z.object({ served: amount }),
   confirm: z.object({ generation }),
   extend: z.object({ armed: z.boolean() }),
   announce: z.object({ following: z.boolean() }),
   "take-key": z.object({ taken: z.boolean(), unanswered: z.array(z.string()) }),
-  forget: z.object({ left: z.number() }),
+  forget: z.object({ left: amount }),
   earlier: z.object({ generation, publicKey: key, liveKey: key.optional() }),
   uninstall: z.object({
     started: z.literal(true),

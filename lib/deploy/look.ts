@@ -7,6 +7,7 @@ import type { HostFacts, HostStateFile } from "../facts.ts";
 import { FILE_IDENTITY, HASH_FILE } from "../host/paths.ts";
 import { parseServices, SERVICES_SCRIPT } from "../net/services.ts";
 import { plainText } from "../plain.ts";
+import { checkFacts, isState } from "./facts_schema.ts";
 import { HOST_EXECUTABLE } from "./host_call.ts";
 import type { SshRunner } from "./ssh.ts";
 
@@ -186,7 +187,7 @@ export async function look(host: string, ssh: SshRunner): Promise<HostFacts> {
   if (!stdout.includes("mobula-look-end=1")) {
     throw new HostError(explainFailure(host, code, stderr, ssh.become));
   }
-  return parseLook(plainText(stdout, Infinity));
+  return checkFacts(host, parseLook(plainText(stdout, Infinity)));
 }
 
 function explainFailure(host: string, code: number, stderr: string, become: boolean): string {
@@ -316,9 +317,7 @@ function parseState(lines: readonly string[] | undefined): { state?: HostStateFi
   if (!lines) return {};
   try {
     const state = JSON.parse(lines.join("\n"));
-    if (state?.schema === 1 && (state.status === "installing" || state.status === "installed")) {
-      return { state };
-    }
+    if (isState(state)) return { state };
   } catch {
     // Half a file is what an interrupted installation may leave: reported as such below.
   }
