@@ -266,7 +266,10 @@ function addInternal(program: Command, signal: () => AbortSignal, done: Done): v
 }
 
 function limitOption() {
-  return new Option("--limit <hosts>", "only these hosts: names, ids or addresses, separated by commas")
+  return new Option(
+    "--limit <hosts>",
+    "only these hosts: names, ids or addresses, separated by commas; not those behind a !",
+  )
     .argParser((text) => text.split(",").map((word) => word.trim()).filter((word) => word !== ""))
     .default([] as string[], "all");
 }

@@ -5,12 +5,26 @@ import { closestString } from "@std/text";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../fleet.ts";
 
-/** The hosts named by host name, id or external address, in the fleet's order; all of them for an empty list. */
+/**
+ * The hosts named by host name, id or external address, without those that are named behind a `!`, in the fleet's order. Where none is
+ * named, all of them. UsageError where a name is nobody's, or nobody is left.
+ */
 export function limitHosts(hosts: readonly Host[], wanted: readonly string[]): readonly Host[] {
-  if (wanted.length === 0) return hosts;
-  const unknown = wanted.filter((word) => !hosts.some((host) => isCalled(host, word)));
+  const [left, named] = [true, false].map((isLeft) =>
+    wanted.filter((word) => word.startsWith("!") === isLeft).map((word) =>
+      isLeft ? word.slice(1).trim() : word
+    )
+  ) as [string[], string[]];
+  const unknown = [...named, ...left].filter((word) => !hosts.some((host) => isCalled(host, word)));
   if (unknown.length > 0) throw new UsageError(unknownHosts(hosts, unknown));
-  return hosts.filter((host) => wanted.some((word) => isCalled(host, word)));
+  const isOneOf = (host: Host, words: readonly string[]) => words.some((word) => isCalled(host, word));
+  const limited = hosts.filter((host) =>
+    (named.length === 0 || isOneOf(host, named)) && !isOneOf(host, left)
+  );
+  if (limited.length === 0 && hosts.length > 0) {
+    throw new UsageError(`Cannot limit to ${wanted.join(",")}: no host is left; expected at least one`);
+  }
+  return limited;
 }
 
 function isCalled({ hostname, id, address }: Host, word: string): boolean {

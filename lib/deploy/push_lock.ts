@@ -466,10 +466,11 @@ function refuseIfHeld(push: PushRun): void {
   const held = push.hosts.filter(({ heldBy }) => heldBy !== undefined);
   if (held.length === 0) return;
   const owners = [...new Set(held.map(({ heldBy }) => heldBy))].join("; ");
+  const names = held.map(({ host }) => host.hostname);
+  const without = names.map((name) => `!${name}`).join(",");
   throw new LockedError(
-    `Cannot push: another push is under way: ${owners}; found on ${
-      held.map(({ host }) => host.hostname).join(", ")
-    }; expected none. Nothing was touched; push again when it has ended`,
+    `Cannot push: another push is under way: ${owners}; found on ${names.join(", ")}; expected none. ` +
+      `Nothing was touched; push again when it has ended, or leave out who says so: --limit '${without}'`,
   );
 }
 

@@ -20,6 +20,11 @@ Deno.test("limitHosts: by name, id and address, in the fleet's order", () => {
   assertEquals(limit(), [2, 3, 256]);
   assertEquals(limit("256", "WEB2"), [2, 256]);
   assertEquals(limit("198.51.100.77", "256"), [256]);
+  assertEquals(limit("!web3"), [2, 256]);
+  assertEquals(limit("!3", "!198.51.100.77"), [2]);
+  assertEquals(limit("web2", "web3", "!web3"), [2]);
+  assertThrows(() => limit("web3", "!3"), UsageError, "no host is left");
+  assertThrows(() => limit("!web9"), UsageError, "web9");
   assertMatch(
     assertThrows(() => limit("web2", "wbe3", "7"), UsageError).message,
     /wbe3, 7.*Did you mean web3/,
