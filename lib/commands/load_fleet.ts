@@ -24,8 +24,15 @@ const MAX_FILE = 10 * 1024 * 1024;
 const MISSING =
   "no such file; expected the list of hosts, see examples/hosts.yml for one to copy, or name another: mobula push <path>";
 
-/** Reads and checks `hosts.yml` and the files beside it; a ConfigError holds all problems of all files. */
+/** Reads and checks `hosts.yml` and the files beside it, and who else may read or change them; errors as those of `readFleet`. */
 export async function loadFleet(hostsPath: string): Promise<LoadedFleet> {
+  const loaded = await readFleet(hostsPath);
+  if (loaded.fleet.hosts.some(({ pinnedKeys }) => pinnedKeys !== undefined)) await refuseReaders(hostsPath);
+  return loaded;
+}
+
+/** The same, whoever may read private keys in it; a ConfigError holds all problems of all files. */
+export async function readFleet(hostsPath: string): Promise<LoadedFleet> {
   const directory = dirname(hostsPath);
   const problems: ConfigProblem[] = [];
   const read = (file: string) => collect(problems, () => readSource(file));
@@ -51,6 +58,15 @@ async function readSource(file: string): Promise<Source | undefined> {
     if (!info.isFile) {
       throw problem(file, `found a ${info.isDirectory ? "directory" : "device"}; expected a file`);
     }
+    if (bitsOf(info) & WRITABLE_BY_OTHERS) {
+      throw problem(
+        file,
+        `found a file that every user may change (mode ${
+          octal(info)
+        }); expected one that others cannot write: ` +
+          `chmod o-w ${file}`,
+      );
+    }
     if (info.size > MAX_FILE) throw problem(file, `found ${info.size} bytes; expected at most ${MAX_FILE}`);
     return { file, text: await Deno.readTextFile(file) };
   } catch (error) {
@@ -61,6 +77,30 @@ async function readSource(file: string): Promise<Source | undefined> {
     if (error instanceof Deno.errors.NotADirectory) return undefined;
     throw error;
   }
+}
+
+/** Of a file's mode; Windows has none of them. */
+const WRITABLE_BY_OTHERS = 0o002;
+const NOT_OWNERS = 0o077;
+
+/** As ssh does with a private key: nobody else may even read it. */
+async function refuseReaders(file: string): Promise<void> {
+  const info = await Deno.stat(file);
+  if ((bitsOf(info) & NOT_OWNERS) === 0) return;
+  throw problem(
+    file,
+    `found private keys in a file that others may read (mode ${
+      octal(info)
+    }); expected 0600: chmod 600 ${file}`,
+  );
+}
+
+function bitsOf({ mode }: Pick<Deno.FileInfo, "mode">): number {
+  return (mode ?? 0) & 0o777;
+}
+
+function octal(info: Pick<Deno.FileInfo, "mode">): string {
+  return `0${bitsOf(info).toString(8)}`;
 }
 
 function problem(file: string, message: string): ConfigError {

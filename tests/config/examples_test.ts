@@ -1,6 +1,6 @@
 /** Every example file is a configuration without a mistake. Reads the examples. */
 import { assertEquals } from "@std/assert";
-import { loadFleet } from "../../lib/commands/load_fleet.ts";
+import { readFleet } from "../../lib/commands/load_fleet.ts";
 import type { Host } from "../../lib/fleet.ts";
 
 const EXAMPLES = new URL("../../examples/", import.meta.url).pathname;
@@ -55,16 +55,16 @@ const EXPECTED: Record<string, { hosts: string[]; keepKeys?: boolean; underlayMt
 };
 
 for (const [file, expected] of Object.entries(EXPECTED)) {
-  Deno.test(`loadFleet: examples/${file}`, async () => {
-    const { fleet } = await loadFleet(EXAMPLES + file);
+  Deno.test(`readFleet: examples/${file}`, async () => {
+    const { fleet } = await readFleet(EXAMPLES + file);
     assertEquals(fleet.hosts.map(summary), expected.hosts);
     assertEquals(fleet.keepKeys, expected.keepKeys ?? false);
     assertEquals(fleet.underlayMtu, expected.underlayMtu);
   });
 }
 
-Deno.test("loadFleet: the extra files beside examples/hosts.yml", async () => {
-  const { fleet, directory, pubkeys } = await loadFleet(`${EXAMPLES}hosts.yml`);
+Deno.test("readFleet: the extra files beside examples/hosts.yml", async () => {
+  const { fleet, directory, pubkeys } = await readFleet(`${EXAMPLES}hosts.yml`);
   assertEquals(`${directory}/`, EXAMPLES);
   assertEquals(fleet.extraHosts, [
     { address: "10.31.200.1", hostname: "wiki.example.com" },
@@ -77,7 +77,7 @@ Deno.test("loadFleet: the extra files beside examples/hosts.yml", async () => {
   assertEquals(pubkeys.size, 0);
 });
 
-Deno.test("loadFleet: every hosts.yml below examples/ is tested", () => {
+Deno.test("readFleet: every hosts.yml below examples/ is tested", () => {
   const files = [...Deno.readDirSync(EXAMPLES)]
     .flatMap((entry) =>
       entry.isDirectory ? `${entry.name}/hosts.yml` : entry.name.startsWith("hosts") ? entry.name : []

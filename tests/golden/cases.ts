@@ -1,7 +1,7 @@
 /**
  * The hosts of which everything rendered is kept in golden files. Reads the examples.
  */
-import { loadFleet } from "../../lib/commands/load_fleet.ts";
+import { readFleet } from "../../lib/commands/load_fleet.ts";
 import type { Baseline } from "../../lib/facts.ts";
 import { type HostInput, wantedNetwork } from "../../lib/net/wanted.ts";
 import { renderFiles } from "../../lib/render/files.ts";
@@ -60,7 +60,7 @@ export const EXAMPLE_FILES: readonly { readonly file: string; readonly folder: s
 
 /** All hosts of an example in userspace mode, the first one in the other modes, too. */
 export async function casesOf({ file, folder }: typeof EXAMPLE_FILES[number]): Promise<Case[]> {
-  const { fleet } = await loadFleet(EXAMPLES + file);
+  const { fleet } = await readFleet(EXAMPLES + file);
   return fleet.hosts.flatMap(({ id, hostname }, index) => {
     const modes: Mode[] = index === 0 ? ["userspace", "kernel", "mixed"] : ["userspace"];
     return modes.map((mode) => ({

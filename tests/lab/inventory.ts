@@ -36,6 +36,8 @@ export async function writeInventory(lab: Lab, options: InventoryOptions = {}): 
     Object.entries(extraWires).map(([address, key]) => [`${address}/32`, key]),
   );
   await Deno.writeTextFile(`${directory}/hosts.yml`, stringify(inventory(lab, options)));
+  // It may have private keys in it.
+  await Deno.chmod(`${directory}/hosts.yml`, 0o600);
   await Deno.writeTextFile(`${directory}/extra_hosts.yml`, stringify({ extra_hosts: extraHosts }));
   await Deno.writeTextFile(`${directory}/extra_wires.yml`, stringify({ extra_wires: wires }));
   return `${directory}/hosts.yml`;
