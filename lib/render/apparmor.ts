@@ -1,7 +1,6 @@
 /**
  * Where AppArmor confines dnsmasq, ours is let read and write its own files, in the place that the profile keeps for that. Pure.
  */
-import { RUN_DIR } from "../net/seen.ts";
 import type { WantedFile } from "../step.ts";
 import { ETC_DIR, UPSTREAM_FILE } from "./dnsmasq.ts";
 
@@ -12,7 +11,7 @@ export const DNSMASQ_PROFILE = "/etc/apparmor.d/usr.sbin.dnsmasq";
 export const DNSMASQ_LOCAL = "/etc/apparmor.d/local/usr.sbin.dnsmasq";
 
 /** apparmor.d(5) */
-const RULES = [`${ETC_DIR}/* r,`, `${RUN_DIR}/dnsmasq.pid rw,`, `${UPSTREAM_FILE} r,`];
+const RULES = [`${ETC_DIR}/* r,`, `${UPSTREAM_FILE} r,`];
 
 /** Each line of ours tells whose it is, for the file is the admin's. */
 const MARK = "# mobula";

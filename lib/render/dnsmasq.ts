@@ -45,7 +45,8 @@ export function renderDnsmasq(
     "domain-needed",
     "bogus-priv",
     "cache-size=2000",
-    `pid-file=${RUN_DIR}/dnsmasq.pid`,
+    // Who can write it names the process that root would signal.
+    "pid-file=",
     "",
   ].join("\n");
 }

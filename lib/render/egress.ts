@@ -12,7 +12,6 @@ import { hostAddresses } from "../address.ts";
 import type { Baseline } from "../facts.ts";
 import type { HostConfig } from "../fleet.ts";
 import { EGRESS, LINK, meshIds } from "../net/network.ts";
-import { RUN_DIR } from "../net/seen.ts";
 import { DETOUR_PROTOCOL } from "../net/steps.ts";
 import { ETC_DIR, UPSTREAM_FILE, upstreamOf } from "./dnsmasq.ts";
 import { HEADER } from "./header.ts";
@@ -51,7 +50,7 @@ upstream() {
   for address; do echo "nameserver $address"; done >${UPSTREAM_FILE}.new
   cmp -s ${UPSTREAM_FILE}.new ${UPSTREAM_FILE} && return
   mv ${UPSTREAM_FILE}.new ${UPSTREAM_FILE}
-  read -r pid <${RUN_DIR}/dnsmasq.pid && kill -HUP "$pid"
+  systemctl kill --signal=HUP --kill-who=main mobula-dnsmasq.service
 }
 answers() {
   link=$1

@@ -8,7 +8,7 @@ import {
   removeRules,
 } from "../../lib/render/apparmor.ts";
 
-const RULES = "/opt/mobula/etc/* r, # mobula\n/run/mobula/dnsmasq.pid rw, # mobula\n" +
+const RULES = "/opt/mobula/etc/* r, # mobula\n" +
   "/run/mobula/upstream.conf r, # mobula\n";
 const TEXTS: Record<string, string> = {
   "an empty file": "",
