@@ -1,5 +1,5 @@
 /** parseFleet: what is refused, with the whole message, and what is understood. */
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { MAX_PROBLEMS } from "../../lib/config/problems.ts";
 import { parseFleet } from "../../lib/config/parse_fleet.ts";
 import { ConfigError } from "../../lib/errors.ts";
@@ -514,6 +514,41 @@ Deno.test("parseFleet: aliases that multiply, to 2^60, are looked at once each",
     levels.replaceAll(/^/gm, "  ").trimEnd()
   }\n`;
   assertEquals(parse({ hosts }).hosts.length, 1);
+});
+
+Deno.test("parseFleet: merge keys: a map's own keys win, then those of the first map; without them it is a mistake", () => {
+  const inventory = (merge: string) =>
+    `all:
+  vars: {mobula_keys: keep}
+  hosts:
+    198.51.100.2: &a {host_id: 2, hostname: alpha, mobula_access: auto}
+    198.51.100.3: &b {<<: *a, host_id: 3, hostname: beta}
+    198.51.100.4: {host_id: 4, <<: ${merge}, hostname: gamma}
+`;
+  for (const merge of ["*a", "[*a, *b]", "[*b, *a]"]) {
+    const { hosts } = parse({ hosts: inventory(merge) });
+    assertEquals(hosts.map(({ id, hostname, access }) => `${id} ${hostname} ${access}`), [
+      "2 alpha auto",
+      "3 beta auto",
+      "4 gamma auto",
+    ]);
+  }
+  for (const merge of ["7", "[*a, 7]", "[[*a]]"]) {
+    assertMatch(
+      assertThrows(() => parse({ hosts: inventory(merge) }), ConfigError).message,
+      /found a merge key \(<<\) without a map; expected a map, or a list of maps/,
+    );
+  }
+});
+
+Deno.test("parseFleet: merge keys that copy without end are refused", () => {
+  const keys = Array.from({ length: 8000 }, (_, index) => `    k${index}: 1`).join("\n");
+  const uses = Array.from({ length: 5000 }, (_, index) => `    x${index}: {<<: *a}`).join("\n");
+  const hosts = `all:\n  vars:\n    a: &a\n${keys.replaceAll(/^/gm, "  ")}\n${uses}\n`;
+  assertMatch(
+    assertThrows(() => parse({ hosts }), ConfigError).message,
+    /merge keys \(<<\) that copy more than 1000000 keys; expected the settings in all\.vars instead/,
+  );
 });
 
 Deno.test("parseFleet: 1,000 hosts with pinned keys", async () => {
