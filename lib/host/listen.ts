@@ -10,7 +10,7 @@ import { readConfig } from "./context.ts";
 import { enterNamespace } from "./local_runner.ts";
 import { CURRENT_LINK, EXECUTABLE } from "./paths.ts";
 import { type HostEvent, LISTENING, type ListenRequest, type ListenResult } from "./protocol.ts";
-import { type Listening, listenOn } from "./transfer.ts";
+import { listenUnlessListening } from "./transfer.ts";
 
 /** Milliseconds between two looks whether the address is free. */
 const ANOTHER_LISTENS = 200;
@@ -61,29 +61,15 @@ async function listenHere(
 ): Promise<ListenResult> {
   let over = false;
   const stop = ended.then(() => void (over = true));
-  let listening = tryListening(address, id);
+  let listening = await listenUnlessListening(address, id);
   report(LISTENING);
   while (!listening && !over) {
     await Promise.race([stop, pause(ANOTHER_LISTENS)]);
-    listening = tryListening(address, id);
+    listening = await listenUnlessListening(address, id);
   }
   await stop;
   listening?.close();
   return { served: listening?.served() ?? 0 };
-}
-
-/** Undefined while another verification listens there, which does as well. */
-function tryListening(address: string, id: number): Listening | undefined {
-  try {
-    return listenOn(address, id);
-  } catch (error) {
-    if (error instanceof Deno.errors.AddrInUse) return undefined;
-    throw new HostError(
-      `Cannot listen on ${address}: ${
-        error instanceof Error ? error.message : error
-      }; expected this host's address`,
-    );
-  }
 }
 
 /** The child's standard input ends with us, however we end. */

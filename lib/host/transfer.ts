@@ -3,6 +3,7 @@
  * who asks. Effects: TCP connections.
  */
 import { VERIFY_PORT } from "../address.ts";
+import { HostError } from "../errors.ts";
 import type { DialOutcome, DialTarget } from "./protocol.ts";
 
 /** Bytes in each direction: a dozen full segments, more than are sent without hearing of the first ones (RFC 6928). */
@@ -40,6 +41,35 @@ export function listenOn(address: string, id: number, port = VERIFY_PORT): Liste
   };
   accept().catch(() => {});
   return { close: () => listener.close(), served: () => served };
+}
+
+/**
+ * The same; undefined where another verification listens there for the same host, which does as well. HostError where somebody else has
+ * the port, or the address is not this host's.
+ */
+export async function listenUnlessListening(
+  address: string,
+  id: number,
+  port = VERIFY_PORT,
+): Promise<Listening | undefined> {
+  for (let round = 0;; round++) {
+    try {
+      return listenOn(address, id, port);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AddrInUse)) {
+        const said = error instanceof Error ? error.message : error;
+        throw new HostError(`Cannot listen on ${address}: ${said}; expected this host's address`);
+      }
+    }
+    const outcome = await dial({ address, id }, port);
+    if (!("error" in outcome)) return undefined;
+    // The other verification may just have ended.
+    if (round === 0) continue;
+    throw new HostError(
+      `Cannot listen on ${address}: another program has TCP port ${port} (${outcome.error}); expected it to be free ` +
+        `for mobula verify. See "ss -ltnp" there`,
+    );
+  }
 }
 
 async function serve(connection: Deno.TcpConn, id: number): Promise<void> {

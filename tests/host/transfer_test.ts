@@ -1,6 +1,7 @@
-import { assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { HostError } from "../../lib/errors.ts";
 import type { DialOutcome } from "../../lib/host/protocol.ts";
-import { dial, listenOn } from "../../lib/host/transfer.ts";
+import { dial, listenOn, listenUnlessListening } from "../../lib/host/transfer.ts";
 
 function errorOf(outcome: DialOutcome): string {
   return "error" in outcome ? outcome.error : "";
@@ -94,3 +95,30 @@ async function take(connection: Deno.TcpConn, count: number): Promise<number> {
   }
   return got;
 }
+
+Deno.test("listenUnlessListening: another verification's listener does as well, another program is told with its port", async () => {
+  const port = freePort();
+  const first = await listenUnlessListening("127.0.0.1", 7, port);
+  try {
+    assertEquals(await listenUnlessListening("127.0.0.1", 7, port), undefined);
+  } finally {
+    first?.close();
+  }
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const accept = (async () => {
+    for await (const connection of listener) {
+      await connection.write(new TextEncoder().encode("220 mail.example ESMTP\r\n"));
+      connection.close();
+    }
+  })();
+  try {
+    await assertRejects(
+      () => listenUnlessListening("127.0.0.1", 7, listener.addr.port),
+      HostError,
+      `Cannot listen on 127.0.0.1: another program has TCP port ${listener.addr.port} (`,
+    );
+  } finally {
+    listener.close();
+    await accept.catch(() => {});
+  }
+});
