@@ -7,7 +7,8 @@ import { Interrupted } from "../deploy/push.ts";
 import { HostCalls } from "../deploy/host_calls.ts";
 import { limitHosts } from "../deploy/limit.ts";
 import { inParallel } from "../deploy/parallel.ts";
-import { makeControlDirectory, SshRunner } from "../deploy/ssh.ts";
+import { makeControlDirectory } from "../deploy/control_directory.ts";
+import { SshRunner } from "../deploy/ssh.ts";
 import {
   type CheckResult,
   type HostVerification,

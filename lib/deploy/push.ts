@@ -9,7 +9,7 @@ import { inParallel } from "./parallel.ts";
 import { type Phase, PHASES, stopKeeper } from "./phases.ts";
 import { releaseLocks } from "./push_lock.ts";
 import { alive, dropOut, type HostRun, type PushOptions, type PushRun } from "./run.ts";
-import { makeControlDirectory } from "./ssh.ts";
+import { makeControlDirectory } from "./control_directory.ts";
 import { isFine } from "./verify.ts";
 
 /** How a push ended. */

@@ -14,7 +14,7 @@ import { classifySshFailure, lostConnection } from "./ssh_errors.ts";
 
 /** What all connections of one run share. */
 export interface SshOptions {
-  /** Private folder for the control sockets; see `makeControlDirectory`. */
+  /** Private folder for the control sockets; see `control_directory.ts`. */
   readonly controlDirectory: string;
   /** Passed on as `-F`. */
   readonly configFile?: string;
@@ -39,17 +39,6 @@ const MASTER_GRACE = 1000;
 /** Milliseconds that a command may take, unless told. */
 const DEADLINE = 120_000;
 const READY = "mobula-connected";
-/** Unix socket paths hold 104 bytes; ssh appends 17 while it makes one. */
-const MAX_DIRECTORY = 70;
-
-/** Makes the private folder (mode 0700) for the control sockets, with a path short enough for them. */
-export async function makeControlDirectory(): Promise<string> {
-  const directory = await Deno.makeTempDir({ prefix: "mobula-" });
-  if (directory.length <= MAX_DIRECTORY) return directory;
-  await Deno.remove(directory);
-  return await Deno.makeTempDir({ dir: "/tmp", prefix: "mobula-" });
-}
-
 interface Master {
   readonly process: Deno.ChildProcess;
   readonly ended: Promise<Deno.CommandStatus>;

@@ -3,7 +3,8 @@
  * starts processes, makes a temporary folder; `stop` takes everything away again.
  */
 import type { SshOptions } from "../../lib/deploy/ssh.ts";
-import { makeControlDirectory, SshRunner } from "../../lib/deploy/ssh.ts";
+import { makeControlDirectory } from "../../lib/deploy/control_directory.ts";
+import { SshRunner } from "../../lib/deploy/ssh.ts";
 import type { SshTarget } from "../../lib/fleet.ts";
 import { cacheDirectory } from "../lab/images.ts";
 
