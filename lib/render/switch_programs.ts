@@ -216,8 +216,13 @@ detour() {
   shift
   ip -n mobula route "$verb" "10.30.$(place "$1")/32" via "10.31.$(place "$1")" dev ${LINK.switch} proto ${DETOUR_PROTOCOL} 2>/dev/null
 }
-answers() {
-  timeout -s INT 0.3 ip netns exec mobula ping -n -i 0.1 -c 3 -I "$1" "$2" 2>/dev/null | grep -q 'bytes from'
+wire_answers() {
+  timeout -s INT 0.3 ip netns exec mobula ping -n -i 0.1 -c 3 -I ${LINK.wireguard} "10.30.$(place "$1")" 2>/dev/null |
+    grep -q 'bytes from'
+}
+# In more time: where it is missed, there is no detour.
+access_answers() {
+  timeout 5 ip netns exec mobula ping -n -q -c 1 -w 2 -i 0.2 -I ${LINK.switch} "10.31.$(place "$1")" >/dev/null 2>&1
 }
 is_down() { [ -e "$state/$1" ] && read -r down <"$state/$1" && [ "$down" = "$2" ]; } 2>/dev/null
 mind() {
@@ -225,10 +230,10 @@ mind() {
   [ -e "$state/$1.lived" ] || sleep 3
   pause=1 led=
   while is_down "$1" "$2"; do
-    answers ${LINK.wireguard} "10.30.$(place "$1")" &
+    wire_answers "$1" &
     wire=$!
     over=
-    ! answers ${LINK.switch} "10.31.$(place "$1")" || over=1
+    ! access_answers "$1" || over=1
     # Where the other way does not answer either, this host must not be what keeps the wire's answers away.
     if wait $wire || [ -z "$over" ]; then
       [ -z "$led" ] || forget_detour "$1"
