@@ -6,8 +6,8 @@ import { UsageError } from "../errors.ts";
 import type { Host } from "../fleet.ts";
 
 /**
- * The hosts named by host name, id or external address, without those that are named behind a `!`, in the fleet's order. Where none is
- * named, all of them. UsageError where a name is nobody's, or nobody is left.
+ * The hosts named by host name, id or external address, in the fleet's order; names that begin with `!` exclude a host. Without other names
+ * all hosts are included. Throws UsageError for an unknown name, and if no host remains.
  */
 export function limitHosts(hosts: readonly Host[], wanted: readonly string[]): readonly Host[] {
   const [left, named] = [true, false].map((isLeft) =>

@@ -21,8 +21,8 @@ import { probeKernel } from "./probe_kernel.ts";
 const USERSPACE: Capabilities = { wireguard: "userspace", datapath: "netdev" };
 
 /**
- * Of the current generation, else of the newest one that can be read. Where there is none, or no baseline, whatever baseline there is. What
- * is broken is told.
+ * Reads the current generation, or else the newest one that can be read. Returns only the baseline, if any, where no configuration can be
+ * read. Broken files are reported as warnings.
  */
 export async function readBootInput(context: Context): Promise<HostInput | { readonly baseline?: Baseline }> {
   const { runner, report } = context;
@@ -65,7 +65,7 @@ const place = {
   netdev: "userspace",
 } as const;
 
-/** What fails is told, and is missing. */
+/** Reports a failure as a warning and returns undefined. */
 async function tried<T>(
   { report }: Pick<Context, "report">,
   read: () => Promise<T | undefined>,

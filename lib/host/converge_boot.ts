@@ -19,9 +19,9 @@ const MAX_STEP_TRIES = 4;
 const MAX_ROUNDS = 40;
 
 /**
- * The files, then the path of SSH, then the rest; returns the titles of all that was done. What is not on the path of SSH can only warn; at
- * the end a HostError names it, so that the repair tries again. Where not even the path of SSH comes up, the network card goes back to the
- * host as it was before mobula, until the next boot or push.
+ * Writes the files, then configures the path of SSH, then the rest; returns the titles of all steps that were run. A failure outside the path
+ * of SSH is a warning; at the end a HostError names what is left, so that the repair tries again. If the path of SSH fails, the NIC is
+ * restored to its baseline until the next boot or push.
  */
 export async function convergeBestEffort(context: Context, input: HostInput): Promise<readonly string[]> {
   await settleDevices(context);

@@ -181,18 +181,21 @@ TimeoutStartSec=1800
 TimeoutStopSec=120
 `;
 
-/** The main unit's file may be gone, or what it starts. */
-const RESCUE_SERVICE = `${HEADER}
-[Unit]
-Description=mobula: bring the network up where the main unit could not
-DefaultDependencies=no
+/** Of units that run after the main one, on an installed host. */
+const AFTER_MAIN = `DefaultDependencies=no
 IgnoreOnIsolate=yes
 After=local-fs.target ${ROLLBACK_UNIT} ${MAIN_UNIT}
 Conflicts=shutdown.target
 Before=shutdown.target
 RequiresMountsFor=/opt/mobula
 ConditionPathExists=/opt/mobula/current
+`;
 
+/** The main unit's file may be gone, or what it starts. */
+const RESCUE_SERVICE = `${HEADER}
+[Unit]
+Description=mobula: bring the network up where the main unit could not
+${AFTER_MAIN}
 [Service]
 Type=oneshot
 ExecStart=${BIN_DIR}/run-rescue
@@ -202,14 +205,7 @@ ExecStart=${BIN_DIR}/run-rescue
 const NIC_SERVICE = `${HEADER}
 [Unit]
 Description=mobula: take the external interface that was plugged in
-DefaultDependencies=no
-IgnoreOnIsolate=yes
-After=local-fs.target ${ROLLBACK_UNIT} ${MAIN_UNIT}
-Conflicts=shutdown.target
-Before=shutdown.target
-RequiresMountsFor=/opt/mobula
-ConditionPathExists=/opt/mobula/current
-StartLimitInterval=0
+${AFTER_MAIN}StartLimitInterval=0
 
 [Service]
 Type=oneshot
